@@ -65,6 +65,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 
+pub(crate) use access_log::LogEntry;
 pub use body::Body;
 #[cfg(target_os = "linux")]
 pub(crate) use body::FilePart;
@@ -264,9 +265,24 @@ pub(crate) async fn answer(
     if path.is_in_v2() {
         response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     }
+    if head.method == Method::HEAD {
+        remove_body(&mut response);
+    }
     let entry = AccessLogEntry::new(registry, &head, (id, span), client, caller, response.status(), started);
     response.body_mut().log_at_end(entry);
     response
+}
+
+/// Removes the body of a response to `HEAD`, and states its length. hyper does so only in HTTP/1. Over HTTP/2 it would send
+/// the body, which is a protocol error.
+fn remove_body(response: &mut Response<Body>) {
+    let length = std::mem::take(response.body_mut()).length();
+    let status = response.status();
+    // These have no length (RFC 9110, 8.6). An empty body may stand for a body that was not built.
+    let has_length = !status.is_informational() && !matches!(status.as_u16(), 204 | 304);
+    if has_length && length > 0 {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
 }
 
 /// The result of a request.

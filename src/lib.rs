@@ -67,8 +67,9 @@
 //!   `kit::text_form`: types that are written as the text that they were parsed from. `kit::opaque_debug`: `Debug` without
 //!   content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::throttle`:
 //!   limits on wrong passwords. `kit::window_limit`: limits by network. `kit::log_limit`: limits on repeated log lines.
-//!   `kit::certificate`: the dates and names of a certificate. `kit::append`: log files that may be rotated. `kit::blocking`: blocking work of any type as one type of
-//!   task. `kit::metrics`: the figures of one registry. `kit::outgoing`: bounded requests to other servers.
+//!   `kit::certificate`: the dates and names of a certificate. `kit::append`: log files that may be rotated.
+//!   `kit::blocking`: blocking work of any type as one type of task. `kit::metrics`: the figures of one registry.
+//!   `kit::outgoing`: bounded requests to other servers.
 //!   `kit::traces`: spans of requests, for a collector of OpenTelemetry. `kit::site`: the files of a web page in memory.
 //!   `kit::shown_address`: network addresses as text.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.

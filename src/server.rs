@@ -1,7 +1,8 @@
 //! Sockets: accepting connections, TLS, limits, and stopping gracefully.
 //!
-//! Knows no endpoint. Invariant: a slow or silent client holds only its own connection, for a limited time.
-//! Stopping lets running requests finish.
+//! Knows no endpoint. Invariant: a slow or silent client holds only its own connection. A silent client holds it for a
+//! limited time. One that sends or takes the bytes of a blob slowly but steadily may take any time, because links can
+//! be slow. Stopping lets running requests finish.
 
 #[cfg_attr(not(feature = "cli"), path = "server/admin/absent.rs")]
 mod admin;
@@ -16,7 +17,7 @@ mod listener;
 mod maintenance;
 #[cfg(feature = "tls")]
 mod read_ahead;
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), path = "server/sendfile/absent.rs")]
 mod sendfile;
 mod socket;
 mod start;
@@ -52,12 +53,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::identity::access::ClientCertificate;
+use crate::kit::log_limit::LogLimit;
 use crate::registry::Shared;
 use connections::{ConnectionHandle, Connections, InFlight};
 use http1::{ConnectionState, HeadTimeout, Http1Body};
 use http2::Activity;
 use linger::{Linger, Lingering};
 pub(crate) use listener::Listener;
+use listener::{Port, accept};
 use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
@@ -72,6 +75,8 @@ use wrong_scheme::{Mistake, WrongScheme};
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for example for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the log says that connections are not accepted, or are refused.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The time in which a connection that is closed for another one may send GOAWAY and `close_notify`.
 const GOODBYE_WAIT: Duration = Duration::from_millis(100);
 /// The longest time to wait for running writes when the server stops.
@@ -108,14 +113,6 @@ struct Server {
     wrong_scheme: WrongScheme,
 }
 
-/// A listening socket.
-struct Port {
-    listener: Listener,
-    has_tls: bool,
-    only_challenges: bool,
-    own_hosts: Arc<OwnHosts>,
-}
-
 impl Server {
     async fn run(self, ports: Vec<Port>, admin: Option<UnixListener>, mut stopped: watch::Receiver<bool>) {
         let limits = self.shared.limits().clone();
@@ -132,6 +129,8 @@ impl Server {
             background.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
         let server = Arc::new(self);
+        let (unaccepted, refused) = (LogLimit::new(LOG_INTERVAL), LogLimit::new(LOG_INTERVAL));
+        let unmapped = Arc::new(LogLimit::new(LOG_INTERVAL));
         let mut next = 0;
         loop {
             let (port, accepted) = tokio::select! {
@@ -148,7 +147,9 @@ impl Server {
             let (socket, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if let Some(count) = unaccepted.pass() {
+                        tracing::warn!(%error, count, "connections could not be accepted");
+                    }
                     connections.close_one();
                     sleep(ACCEPT_PAUSE).await;
                     continue;
@@ -157,12 +158,22 @@ impl Server {
             let address = peer.map(|peer: SocketAddr| peer.ip());
             let peer = Peer(peer);
             let Ok(handle) = connections.open(address, server.shared.trusted_proxies()) else {
-                tracing::debug!(%peer, "closed a connection: the address has too many requests in flight");
+                server.shared.metrics().refused_connection();
+                if let Some(count) = refused.pass() {
+                    tracing::warn!(
+                        %peer,
+                        count,
+                        "closed a connection, because its address has as many with requests as \
+                         http.limits.maxConnectionsPerAddress allows: raise it, or add a proxy to http.trustedProxies"
+                    );
+                } else {
+                    tracing::debug!(%peer, "closed a connection, because its address has as many as it may have");
+                }
                 continue;
             };
             let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
             let (has_tls, only_challenges) = (port.has_tls, port.only_challenges);
-            let own_hosts = Arc::clone(&port.own_hosts);
+            let (own_hosts, unmapped) = (Arc::clone(&port.own_hosts), Arc::clone(&unmapped));
             tasks.spawn(async move {
                 let _counted = server.shared.metrics().connection();
                 server
@@ -174,6 +185,7 @@ impl Server {
                             only_challenges,
                             certificate: ClientCertificate::None,
                             own_hosts,
+                            unmapped,
                             handle,
                             stopping,
                         },
@@ -229,7 +241,7 @@ impl Server {
             return refused.unwrap_or_else(|error| tracing::debug!(%peer, %error, "the connection ended early"));
         }
         let Some(tls) = tls else {
-            let windows = Windows::default();
+            let windows = Windows::new(Arc::clone(&client.unmapped));
             let socket = WriteTimeout::new(FileSocket::new(socket, windows.clone()), patience);
             let socket = Replay::new(Linger::new(socket, unread, lingering), beginning);
             return if beginning.is_http2() {
@@ -301,7 +313,7 @@ impl Server {
                             // The client stops sending when it reads this (RFC 9112, 9.3).
                             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                         }
-                        Ok::<_, Infallible>(response.map(|body| Http1Body { body, windows, _responding: responding }))
+                        Ok::<_, Infallible>(response.map(|body| Http1Body { body, windows, responding }))
                     }
                 }),
             )
@@ -338,7 +350,7 @@ impl Server {
                 let (active, responder) = (requests.request(handle.request()), responder.clone());
                 let unread = state.unread().clone();
                 async move {
-                    let response = responder.respond(request, &unread, Some(active.in_flight())).await;
+                    let response = responder.respond(request, &unread, active.in_flight()).await;
                     Ok::<_, Infallible>(response.map(|body| active.respond(body)))
                 }
             }),
@@ -365,23 +377,15 @@ struct Responder {
 }
 
 impl Responder {
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        unread: &UnreadInput,
-        in_flight: Option<&InFlight>,
-    ) -> Response<Body> {
+    async fn respond(&self, request: Request<Incoming>, unread: &UnreadInput, in_flight: &InFlight) -> Response<Body> {
         let request = ClientBody::wrap(request, unread);
         let is_probe = || http::is_probe(request.method(), request.uri());
-        let has_place = match in_flight {
-            Some(in_flight) => in_flight.has_place() || is_probe() || in_flight.wait_for_place().await,
-            None => true,
-        };
-        if let Some(in_flight) = in_flight.filter(|_| !has_place) {
+        let has_place = in_flight.has_place() || is_probe() || in_flight.wait_for_place().await;
+        if !has_place {
             in_flight.refuse();
         }
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let arriving = in_flight.filter(|_| has_body).map(InFlight::arriving);
+        let arriving = has_body.then(|| in_flight.arriving());
         answer(&self.shared, &self.connection, has_place, request, arriving).await
     }
 }
@@ -408,6 +412,8 @@ struct Client {
     certificate: ClientCertificate,
     /// The hosts of the listening socket.
     own_hosts: Arc<OwnHosts>,
+    /// Limits the warnings of all connections about files that could not be mapped.
+    unmapped: Arc<LogLimit>,
     handle: ConnectionHandle,
     /// Notified when the server stops. The server waits until all of these are dropped.
     stopping: watch::Receiver<()>,
@@ -457,41 +463,6 @@ impl Client {
                 }
                 () = self.handle.signalled() => {}
             }
-        }
-    }
-}
-
-/// Accepts the next connection when there is room for it.
-async fn accept<'p>(
-    ports: &'p [Port],
-    next: &mut usize,
-    connections: &Connections,
-) -> (&'p Port, std::io::Result<(Socket, Option<SocketAddr>)>) {
-    connections.room().await;
-    listener::accept(ports, |port| &port.listener, next).await
-}
-
-/// Replaces sending from files on systems other than Linux: blobs are read and written.
-#[cfg(not(target_os = "linux"))]
-mod sendfile {
-    use super::socket::Socket;
-    use bytes::Bytes;
-
-    #[derive(Clone, Debug, Default)]
-    pub(super) struct Windows;
-
-    impl Windows {
-        pub(super) fn next(&self, _body: &mut crate::http::Body) -> Option<std::io::Result<Bytes>> {
-            None
-        }
-    }
-
-    pub(super) struct FileSocket;
-
-    impl FileSocket {
-        #[expect(clippy::new_ret_no_self, reason = "there is nothing to add to the socket")]
-        pub(super) fn new(socket: Socket, _windows: Windows) -> Socket {
-            socket
         }
     }
 }

@@ -1,5 +1,8 @@
-//! [`AccessLogEntry`]: one log line, and one observation in the metrics, for every request. It is written when the response
-//! has been sent, or when its client has disconnected.
+//! [`AccessLogEntry`]: one log line, and one observation in the metrics, for every request.
+//!
+//! An HTTP/1.1 connection writes that of a large response when its last byte has gone to the socket, or when the connection
+//! has ended. Otherwise the body writes it when it is dropped. Over HTTP/2, the library may then hold a few pieces that
+//! the client has not taken.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use crate::kit::shown_address::ShownAddress;
 use crate::kit::traces::{Ended, RequestSpan};
 use crate::registry::Shared;
 
-/// A request whose response has begun. It travels with the body of the response.
+/// A request whose response has begun. It travels with the body of the response, and then as a [`LogEntry`].
 #[derive(Debug)]
 pub(super) struct AccessLogEntry {
     metrics: Arc<Metrics>,
@@ -79,12 +82,10 @@ impl AccessLogEntry {
         Self { metrics, method, status: status.as_u16(), started, id, client, peer, span, line }
     }
 
-    /// Writes the entry. The client got `sent` bytes of the body and did not take the other `unsent` bytes.
-    pub(super) fn write(self, sent: u64, unsent: u64) {
+    /// Writes the entry. `sent` bytes of the body went to the client. `aborted` is whether the response was not sent whole.
+    pub(super) fn write(self, sent: u64, aborted: bool) {
         let duration = self.started.elapsed();
         self.metrics.request(&self.method, self.status, duration, sent);
-        // The response to a `HEAD` has a length and no body.
-        let aborted = unsent > 0 && self.method != Method::HEAD;
         let Self { id, client, peer, .. } = self;
         if let Some(span) = &self.span {
             let (status, peer) = (self.status, peer.map(|peer| peer.ip()));
@@ -106,5 +107,42 @@ impl AccessLogEntry {
             aborted,
             trace = self.span.as_ref().map(RequestSpan::trace_id),
         );
+    }
+}
+
+/// The log entry of a response without its body, while the connection still writes what the body has handed out.
+#[derive(Debug)]
+pub(crate) struct LogEntry {
+    entry: Box<AccessLogEntry>,
+    /// The bytes that the body has handed out.
+    handed_out: u64,
+    /// Whether these are all bytes of the body.
+    is_whole: bool,
+}
+
+impl LogEntry {
+    pub(super) const fn new(entry: Box<AccessLogEntry>, handed_out: u64, is_whole: bool) -> Self {
+        Self { entry, handed_out, is_whole }
+    }
+
+    /// The bytes that the body has handed out.
+    pub(crate) const fn handed_out(&self) -> u64 {
+        self.handed_out
+    }
+
+    /// Whether the body has handed out all its bytes.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Writes the entry of a response that was sent whole.
+    pub(crate) fn sent(self) {
+        self.entry.write(self.handed_out, false);
+    }
+
+    /// Writes the entry of a response that was not sent whole. The last `unsent` bytes that the body has handed out did not
+    /// go to the socket. It may be more than the body has handed out.
+    pub(crate) fn aborted(self, unsent: u64) {
+        self.entry.write(self.handed_out.saturating_sub(unsent), true);
     }
 }

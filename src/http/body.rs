@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::access_log::AccessLogEntry;
+use super::access_log::{AccessLogEntry, LogEntry};
 use crate::kit::byte_budget::{ByteBudget, ReservedBytes};
+use crate::kit::opaque_debug::opaque_debug;
 use crate::mirror::{self, Growing};
 use crate::oci::ByteRange;
 
@@ -44,8 +45,8 @@ pub struct Body {
     /// The piece of a file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     /// Waits for more bytes of the growing blob at the front.
-    waiting: Option<JoinHandle<Reached>>,
-    /// Written when the body ends or is dropped before its end.
+    waiting: Option<Waiting>,
+    /// Written when the body is dropped, unless the connection takes it before.
     log_entry: Option<Box<AccessLogEntry>>,
 }
 
@@ -65,6 +66,11 @@ enum Segment {
 
 /// A growing blob, and how many of its bytes can be read.
 type Reached = (Growing, Result<u64, mirror::Error>);
+
+/// Waits until more bytes of a growing blob can be read.
+struct Waiting(Pin<Box<dyn Future<Output = Reached> + Send + Sync>>);
+
+opaque_debug!(Waiting);
 
 impl Segment {
     fn length(&self) -> u64 {
@@ -151,22 +157,31 @@ impl Body {
         self.push(Segment::Growing { growing, range });
     }
 
-    /// Adds the log entry that is written when the body ends.
+    /// Adds the log entry that is written when the body is dropped.
     pub(super) fn log_at_end(&mut self, entry: AccessLogEntry) {
         self.log_entry = Some(Box::new(entry));
     }
 
-    /// Hands out at most `most` bytes of the file that comes next. Returns `None` if another thread is reading already, or
-    /// if fewer than `least` bytes of a file come next.
-    pub(crate) fn take_file(&mut self, least: u64, most: u64) -> Option<FilePart> {
+    /// Takes the log entry away, so that the body does not write it.
+    pub(crate) fn take_log_entry(&mut self) -> Option<LogEntry> {
+        let entry = self.log_entry.take()?;
+        Some(LogEntry::new(entry, self.sent, self.left == 0))
+    }
+
+    /// Returns at most `most` bytes of the file that comes next, without handing them out. Returns `None` if another thread
+    /// is reading already, or if fewer than `least` bytes of a file come next.
+    pub(crate) fn next_file(&self, least: u64, most: u64) -> Option<FilePart> {
         if self.reading.is_some() {
             return None;
         }
-        let Some(Segment::File { file, range }) = self.segments.front_mut() else { return None };
-        if range.length() < least {
-            return None;
-        }
-        let (file, offset, length) = (Arc::clone(file), range.first, range.length().min(most));
+        let Some(Segment::File { file, range }) = self.segments.front() else { return None };
+        let length = range.length().min(most);
+        (range.length() >= least).then(|| FilePart { file: Arc::clone(file), offset: range.first, length })
+    }
+
+    /// Counts a part as handed out that [`Body::next_file`] has returned.
+    pub(crate) fn skip_file(&mut self, length: u64) {
+        let Some(Segment::File { range, .. }) = self.segments.front_mut() else { return };
         if length == range.length() {
             self.segments.pop_front();
         } else {
@@ -174,7 +189,6 @@ impl Body {
         }
         self.left -= length;
         self.sent += length;
-        Some(FilePart { file, offset, length })
     }
 
     fn hand_out(&mut self, bytes: Bytes) -> PolledFrame {
@@ -290,14 +304,13 @@ impl Body {
         let Some(Segment::Growing { growing, range }) = self.segments.front_mut() else { return Poll::Ready(Ok(())) };
         let waiting = self.waiting.get_or_insert_with(|| {
             let (mut growing, offset) = (growing.clone(), range.first);
-            tokio::spawn(async move {
+            Waiting(Box::pin(async move {
                 let readable = growing.readable(offset).await;
                 (growing, readable)
-            })
+            }))
         });
-        let reached = ready!(Pin::new(waiting).poll(context));
+        let (growing, readable) = ready!(waiting.0.as_mut().poll(context));
         self.waiting = None;
-        let (growing, readable) = reached.map_err(io::Error::other)?;
         // hyper ends the connection, so the client notices that the body is incomplete.
         let readable = readable.map_err(io::Error::other)?;
         let part = ByteRange { first: range.first, last: range.last.min(readable.saturating_sub(1)) };
@@ -383,7 +396,7 @@ impl http_body::Body for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(entry) = self.log_entry.take() {
-            entry.write(self.sent, self.left);
+            entry.write(self.sent, self.left > 0);
         }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! hyper's own timeout runs from the end of the last response, so it limits how long a connection may be idle. The time
 //! for a head begins with its first byte, and further bytes do not extend it.
+//!
+//! It also sees how much of a response hyper has written, for the access log. hyper takes up to 8 MiB of a blob at
+//! once, long before the client takes them.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +23,10 @@ use super::connections::InFlight;
 use super::forward::forward;
 use super::sendfile::Windows;
 use super::unread::UnreadInput;
-use crate::http::{Body, PolledFrame};
+use crate::http::{Body, LogEntry, PolledFrame};
+
+/// The most bytes of a response that every socket takes at once.
+const SMALL_BYTES_MAX: u64 = 16 * 1024;
 
 /// Whether an HTTP/1.1 connection waits for a request or responds to one.
 #[derive(Debug)]
@@ -32,15 +38,53 @@ struct State<F> {
     /// The bytes that have been read of the next head.
     head_bytes: AtomicUsize,
     /// The request whose response body has ended. It is in flight until hyper has written the response.
-    unsent: Mutex<Option<F>>,
+    unsent: Mutex<Option<Unsent<F>>>,
+    /// The bytes that hyper has and has not written. They may include the head of the response.
+    unwritten: AtomicUsize,
     unread: UnreadInput,
+}
+
+/// A request whose response body has ended.
+#[derive(Debug)]
+struct Unsent<F> {
+    _in_flight: F,
+    log_entry: Option<LogEntry>,
+}
+
+impl<F> Unsent<F> {
+    /// Ends the request, because hyper has written the whole response.
+    fn end(self) {
+        if let Some(entry) = self.log_entry {
+            entry.sent();
+        }
+    }
+}
+
+impl<F> State<F> {
+    fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed) as u64
+    }
+}
+
+impl<F> Drop for State<F> {
+    fn drop(&mut self) {
+        // The connection has ended before hyper had written the response.
+        let unsent = self.unsent.get_mut().take();
+        if let Some(entry) = unsent.and_then(|unsent| unsent.log_entry) {
+            entry.aborted(self.unwritten());
+        }
+    }
 }
 
 impl<F> ConnectionState<F> {
     pub(super) fn new() -> Self {
-        let (responding, head_bytes) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let unsent = Mutex::new(None);
-        Self(Arc::new(State { responding, head_bytes, unsent, unread: UnreadInput::default() }))
+        Self(Arc::new(State {
+            responding: AtomicBool::new(false),
+            head_bytes: AtomicUsize::new(0),
+            unsent: Mutex::new(None),
+            unwritten: AtomicUsize::new(0),
+            unread: UnreadInput::default(),
+        }))
     }
 
     /// The input that nothing reads.
@@ -53,11 +97,22 @@ impl<F> ConnectionState<F> {
         self.0.unread.begin_request();
         self.0.responding.store(true, Ordering::Relaxed);
         self.0.head_bytes.store(0, Ordering::Relaxed);
-        Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight) }
+        Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight), log_entry: None }
     }
 
-    fn unsent(&self) -> MutexGuard<'_, Option<F>> {
+    fn unsent(&self) -> MutexGuard<'_, Option<Unsent<F>>> {
         self.0.unsent.lock()
+    }
+
+    /// Counts bytes of a body that hyper takes.
+    fn hand_out(&self, count: usize) {
+        self.0.unwritten.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Notes how much of all the bytes that hyper has was written.
+    fn note_write(&self, all: usize, written: &Poll<io::Result<usize>>) {
+        let written = if let Poll::Ready(Ok(count)) = written { *count } else { 0 };
+        self.0.unwritten.store(all.saturating_sub(written), Ordering::Relaxed);
     }
 }
 
@@ -73,17 +128,35 @@ pub(super) struct Responding<F = InFlight> {
     state: ConnectionState<F>,
     /// `Some` until it is dropped.
     in_flight: Option<F>,
+    /// The log entry of a response whose body has ended.
+    log_entry: Option<LogEntry>,
 }
 
 impl<F> Responding<F> {
-    pub(super) const fn in_flight(&self) -> Option<&F> {
-        self.in_flight.as_ref()
+    pub(super) const fn in_flight(&self) -> &F {
+        self.in_flight.as_ref().expect("it is taken when this is dropped")
+    }
+
+    /// Ends the body of the response. The entry is written at once if the body has not handed out all its bytes, and if the
+    /// socket surely has room for them: so its line comes before those of requests that the response leads to.
+    fn end_body(&mut self, entry: LogEntry) {
+        match () {
+            () if !entry.is_whole() => entry.aborted(self.state.0.unwritten()),
+            () if entry.handed_out() <= SMALL_BYTES_MAX => entry.sent(),
+            () => self.log_entry = Some(entry),
+        }
     }
 }
 
 impl<F> Drop for Responding<F> {
     fn drop(&mut self) {
-        *self.state.unsent() = self.in_flight.take();
+        let log_entry = self.log_entry.take();
+        let ended = self.in_flight.take().map(|in_flight| Unsent { _in_flight: in_flight, log_entry });
+        // hyper takes no head while it has bytes of an earlier body, so an earlier response was written.
+        let earlier = std::mem::replace(&mut *self.state.unsent(), ended);
+        if let Some(earlier) = earlier {
+            earlier.end();
+        }
         self.state.0.responding.store(false, Ordering::Relaxed);
     }
 }
@@ -94,7 +167,15 @@ pub(super) struct Http1Body {
     pub(super) body: Body,
     /// Present if the connection can send from files.
     pub(super) windows: Option<Windows>,
-    pub(super) _responding: Responding,
+    pub(super) responding: Responding,
+}
+
+impl Drop for Http1Body {
+    fn drop(&mut self) {
+        if let Some(entry) = self.body.take_log_entry() {
+            self.responding.end_body(entry);
+        }
+    }
 }
 
 impl http_body::Body for Http1Body {
@@ -103,10 +184,14 @@ impl http_body::Body for Http1Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
         let this = &mut *self;
-        if let Some(mapped) = this.windows.as_ref().and_then(|windows| windows.next(&mut this.body)) {
-            return Poll::Ready(Some(mapped.map(Frame::data)));
+        let polled = match this.windows.as_ref().and_then(|windows| windows.next(&mut this.body)) {
+            Some(mapped) => Poll::Ready(Some(Ok(Frame::data(mapped)))),
+            None => Pin::new(&mut this.body).poll_frame(context),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.responding.state.hand_out(frame.data_ref().map_or(0, Bytes::len));
         }
-        Pin::new(&mut this.body).poll_frame(context)
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -210,14 +295,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin, F> AsyncRead for HeadTimeout<S, F> {
     }
 }
 
+/// hyper offers all bytes that it has in each write.
 impl<S: AsyncWrite + Unpin, F> AsyncWrite for HeadTimeout<S, F> {
-    forward!(stream: poll_write, poll_write_vectored, is_write_vectored, poll_shutdown);
+    forward!(stream: is_write_vectored, poll_shutdown);
+
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.state.note_write(bytes.len(), &written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.state.note_write(parts.iter().map(|part| part.len()).sum(), &written);
+        written
+    }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         // hyper flushes when it has written the whole response.
-        if flushed.is_ready() {
-            self.state.unsent().take();
+        if let Poll::Ready(Ok(())) = flushed {
+            let sent = self.state.unsent().take();
+            if let Some(sent) = sent {
+                sent.end();
+            }
         }
         flushed
     }
@@ -290,6 +395,35 @@ mod tests {
         assert_eq!(read, vec![b'y'; HEAD_BYTES_MAX]);
         drop(head);
         assert_eq!(client.await.unwrap(), LINE_TOO_LONG);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_hyper_has_not_written_are_counted() {
+        let (mut head, state, mut far) = connection();
+        let unwritten = || state.0.unwritten();
+        state.hand_out(3000);
+        assert_eq!(unwritten(), 3000);
+        // The head of the response has 100 bytes, and the client takes 1024.
+        let written = head.write_vectored(&[IoSlice::new(&[0; 100]), IoSlice::new(&[0; 3000])]).await.unwrap();
+        assert_eq!((written, unwritten()), (1024, 2076));
+        state.hand_out(10);
+        assert_eq!(unwritten(), 2086);
+        far.read_exact(&mut [0; 1024]).await.unwrap();
+        assert_eq!(head.write(&[0; 500]).await.unwrap(), 500);
+        assert_eq!(unwritten(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_in_flight_until_its_response_is_written() {
+        let (near, _far) = tokio::io::duplex(1024);
+        let (state, request) = (ConnectionState::new(), Arc::new(()));
+        let mut head = HeadTimeout::new(near, PATIENCE, state.clone());
+        let responding = state.respond(Arc::clone(&request));
+        assert!(Arc::ptr_eq(responding.in_flight(), &request));
+        drop(responding);
+        assert_eq!(Arc::strong_count(&request), 2);
+        head.flush().await.unwrap();
+        assert_eq!(Arc::strong_count(&request), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! The settings of HTTP/2, and [`Activity`]: detects that nothing moves on an HTTP/2 connection.
 //!
-//! A client that answers pings shows only that it is running. hyper takes nothing of a body until the client opens its
-//! window. A client that never does would hold the connection, and the data ready for it, for ever. So the connection
-//! is closed when the client takes no part of any response for the longest pause of a body, or makes no request for the
-//! idle timeout. While one response moves, the others may wait.
+//! A client that answers pings shows only that it is running. hyper takes only the first pieces of a body until the
+//! client opens its window. A client that never does would hold the connection, and the data ready for it, for ever. So
+//! the connection is closed when there are responses and the client takes no part of any for the longest pause of a
+//! body. Further requests with small responses do not change that. While one large response moves, the others may wait.
+//! A response that waits for the registry, for example for a blob of an upstream, does not count. A connection without
+//! requests and responses is closed after the idle timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -23,6 +25,9 @@ use crate::http::{Body, PolledFrame};
 /// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them. A piece
 /// fills one TLS record together with the header of its frame, which has nine bytes. The rest would need another record.
 const PIECE_BYTES: usize = 16 * 1024 - 9;
+/// The pieces of a body that the library takes before the client has taken the first one whole. hyper asks for a piece
+/// before it looks at the window of the client, and h2 buffers a piece of which the window permits one byte.
+const PIECES_AHEAD: u8 = 2;
 
 /// The flow control windows of one stream and of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -62,19 +67,46 @@ struct State {
     requests: usize,
     /// Responses that have begun and not ended.
     bodies: usize,
-    /// The last time that a request came or a part of a response was taken.
+    /// Those of the responses whose next part the registry does not have yet.
+    waiting: usize,
+    /// The last time that a request or a response began or ended.
     last: Instant,
+    /// The last time that a part of a response was taken, or that one began while none waited for the client.
+    taken: Instant,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { requests: 0, bodies: 0, last: Instant::now() })))
+        let now = Instant::now();
+        Self(Arc::new(Mutex::new(State { requests: 0, bodies: 0, waiting: 0, last: now, taken: now })))
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.0.lock();
         change(&mut state);
         state.last = Instant::now();
+    }
+
+    fn begin_body(&self) {
+        self.change(|state| {
+            if state.bodies == state.waiting {
+                state.taken = Instant::now();
+            }
+            state.bodies += 1;
+        });
+    }
+
+    fn note_taken(&self) {
+        self.0.lock().taken = Instant::now();
+    }
+
+    /// Notes that the registry has the next part of a response that waited for it.
+    fn end_wait(&self) {
+        let mut state = self.0.lock();
+        if state.bodies == state.waiting {
+            state.taken = Instant::now();
+        }
+        state.waiting -= 1;
     }
 
     /// Begins a request.
@@ -91,8 +123,8 @@ impl Activity {
                 let state = self.0.lock();
                 match (state.requests, state.bodies) {
                     (0, 0) => state.last + idle,
-                    (0, _) => state.last + pause,
-                    _ => now + pause,
+                    (_, bodies) if bodies == state.waiting => now + pause,
+                    _ => state.taken + pause,
                 }
             };
             if until <= now {
@@ -123,8 +155,8 @@ impl<F> ActiveRequest<F> {
     /// Begins the response, which ends when its body is dropped.
     pub(super) fn respond(self, body: Body) -> Http2Body<F> {
         let activity = self.counted.0.clone();
-        activity.change(|state| state.bodies += 1);
-        Http2Body { body, ready: Bytes::new(), activity, _in_flight: self.in_flight }
+        activity.begin_body();
+        Http2Body { body, ready: Bytes::new(), handed_out: 0, is_waiting: false, activity, _in_flight: self.in_flight }
     }
 }
 
@@ -140,21 +172,38 @@ pub(super) struct Http2Body<F> {
     body: Body,
     /// Bytes that `body` handed out and the client has not taken.
     ready: Bytes,
+    /// The pieces that were handed out, up to [`PIECES_AHEAD`].
+    handed_out: u8,
+    /// Whether the registry does not have the next part yet.
+    is_waiting: bool,
     activity: Activity,
     _in_flight: F,
 }
 
 impl<F> Http2Body<F> {
     fn hand_out(&mut self) -> PolledFrame {
-        self.activity.change(|_| {});
+        if std::mem::take(&mut self.is_waiting) {
+            self.activity.end_wait();
+        }
+        self.handed_out = PIECES_AHEAD.min(self.handed_out + 1);
         let piece = self.ready.split_to(self.ready.len().min(PIECE_BYTES));
         Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    /// Notes that the registry does not have the next part yet.
+    fn wait(&mut self) {
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            self.activity.0.lock().waiting += 1;
+        }
     }
 }
 
 impl<F> Drop for Http2Body<F> {
     fn drop(&mut self) {
-        self.activity.change(|state| state.bodies -= 1);
+        self.activity.change(|state| {
+            state.bodies -= 1;
+            state.waiting -= usize::from(self.is_waiting);
+        });
     }
 }
 
@@ -163,6 +212,9 @@ impl<F: Unpin> http_body::Body for Http2Body<F> {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> PolledFrame {
+        if self.handed_out == PIECES_AHEAD {
+            self.activity.note_taken();
+        }
         if !self.ready.is_empty() {
             return self.hand_out();
         }
@@ -174,7 +226,11 @@ impl<F: Unpin> http_body::Body for Http2Body<F> {
                 }
                 Err(frame) => Poll::Ready(Some(Ok(frame))),
             },
-            other => other,
+            Poll::Pending => {
+                self.wait();
+                Poll::Pending
+            }
+            other @ Poll::Ready(_) => other,
         }
     }
 
@@ -227,16 +283,54 @@ mod tests {
         let (mut slow, _stalled) = (response(&activity), response(&activity));
         let begun = Instant::now();
         let reader = async {
-            let mut count = 0;
+            let (mut count, mut pieces) = (0, 0);
             while let Some(Ok(frame)) = slow.frame().await {
                 count += frame.into_data().map_or(0, |bytes| bytes.len());
-                tokio::time::sleep(PAUSE * 5 / 6).await;
+                pieces += 1;
+                if pieces > PIECES_AHEAD {
+                    tokio::time::sleep(PAUSE * 5 / 6).await;
+                }
             }
             count
         };
         let ((), count) = tokio::join!(activity.ended(PAUSE, IDLE), reader);
         assert_eq!(count, 10 * PIECE_BYTES);
-        assert!(begun.elapsed() > 8 * PAUSE, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() > 6 * PAUSE, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_waits_for_the_registry_does_not_end_the_connection() {
+        let activity = Activity::new();
+        let mut body = response(&activity);
+        body.wait();
+        let begun = Instant::now();
+        let client = async {
+            tokio::time::sleep(10 * PAUSE).await;
+            body.frame().await;
+            tokio::time::sleep(10 * PAUSE).await;
+        };
+        tokio::select! {
+            () = activity.ended(PAUSE, IDLE) => assert_eq!(begun.elapsed(), 11 * PAUSE),
+            () = client => panic!("the connection is held"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_do_not_excuse_a_client_that_takes_no_response() {
+        let activity = Activity::new();
+        let _held = [response(&activity), response(&activity)];
+        let begun = Instant::now();
+        let requests = async {
+            for _ in 0..100 {
+                let request = activity.request(());
+                tokio::time::sleep(PAUSE / 10).await;
+                request.respond(Body::bytes("{}")).frame().await;
+            }
+        };
+        tokio::select! {
+            () = activity.ended(PAUSE, IDLE) => assert_eq!(begun.elapsed(), PAUSE),
+            () = requests => panic!("the connection is held"),
+        }
     }
 
     #[tokio::test(start_paused = true)]

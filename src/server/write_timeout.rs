@@ -1,7 +1,9 @@
 //! [`WriteTimeout`]: a connection whose client must read the responses.
 //!
 //! Without it, a client that requests a blob and does not read would hold its connection, and the pieces of the blob
-//! that are ready for it, for ever.
+//! that are ready for it, for ever. The time begins again with every write that takes bytes. There is no minimum rate,
+//! because a client on a slow link must be able to pull, and the buffers of the system hide how fast it reads. So a
+//! client that reads a little before each deadline holds its connection for longer, with at most two pieces of a blob.
 
 use std::future::Future;
 use std::io;

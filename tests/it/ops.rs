@@ -1,5 +1,7 @@
 //! Health checks, metrics, and a log without secrets.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -149,6 +151,38 @@ async fn a_line_says_when_the_client_has_gone() {
     let log = running.wait_for("\"aborted\":true");
     let line = requests(&log).into_iter().find(|line| line["aborted"] == true).unwrap();
     assert!(line["bytes"].as_u64().unwrap() < 24 << 20, "{line}");
+}
+
+#[tokio::test]
+async fn a_line_has_the_bytes_that_were_sent_and_the_time_until_the_client_has_gone() {
+    // The library takes the first at once, and the others in pieces.
+    const SIZES: [usize; 3] = [8_000_000, 8 << 20, 24 << 20];
+    const PAUSE: Duration = Duration::from_millis(500);
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve_with(root.path(), "[http]\nopen = true\n[log]\nformat = 'json'\n").start();
+    let mut paths = Vec::new();
+    for size in SIZES {
+        let digest = push_blob(&running.anonymous(), "a", &noise(size, 4)).await;
+        let path = format!("/v2/a/blobs/{digest}");
+        let mut gone = Raw::connect_narrow(running.address()).await;
+        gone.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert_eq!(gone.head().await.status, 200);
+        // The time is under test.
+        tokio::time::sleep(PAUSE).await;
+        drop(gone);
+        running.wait_for(&path);
+        running.anonymous().get(&path).send().await.status(200);
+        paths.push(path);
+    }
+    let log = requests(&running.stop().stderr);
+    for (path, size) in paths.iter().zip(SIZES) {
+        let lines: Vec<_> = log.iter().filter(|line| line["path"] == *path).collect();
+        let [aborted, whole] = lines[..] else { panic!("{path}: {lines:?}") };
+        assert_eq!((&aborted["aborted"], &whole["aborted"]), (&Value::from(true), &Value::from(false)), "{lines:?}");
+        assert_eq!(whole["bytes"], size);
+        assert!(aborted["bytes"].as_u64().unwrap() < size as u64, "{aborted}");
+        assert!(aborted["seconds"].as_f64().unwrap() >= PAUSE.as_secs_f64(), "{aborted}");
+    }
 }
 
 #[tokio::test]

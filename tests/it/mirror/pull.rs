@@ -1,7 +1,10 @@
 //! Content is fetched once, and comes from the mirror afterwards.
 
+use std::time::{Duration, Instant};
+
 use super::between::Mode;
-use super::{Setting, is_stale, pull};
+use super::{PATIENCE, Setting, is_stale, pull};
+use crate::support::connection::Raw;
 use crate::support::content::{self, noise, push_blob, push_image, put_manifest, sha256};
 
 #[tokio::test]
@@ -55,6 +58,40 @@ async fn many_clients_cause_one_download_and_the_first_may_leave() {
     }
     assert_eq!(t.between.count("GET", "/blobs/"), 1);
     assert_eq!(t.mirror.unfinished_uploads(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_during_a_download_leaves_no_task() {
+    const CLIENTS: usize = 20;
+    let t = Setting::new("1h").await;
+    let layer = noise(100_000, 8);
+    push_blob(&t.pusher(), "app", b"{}").await;
+    push_blob(&t.pusher(), "app", &layer).await;
+    put_manifest(&t.pusher(), "app", "1", &content::image(b"{}", &[&layer])).await.status(201);
+    let head = format!("GET /v2/up/app/blobs/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", sha256(&layer));
+    t.between.set(Mode::Half);
+    let connect = async || {
+        let mut client = Raw::connect(t.mirror.running.address()).await;
+        client.send(&head).await;
+        assert_eq!(client.head().await.status, 200);
+        client
+    };
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    // The download needs tasks itself.
+    let _first = connect().await;
+    let before = tasks();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect().await);
+    }
+    assert!(tasks() >= before + CLIENTS);
+    drop(clients);
+    let begun = Instant::now();
+    while tasks() >= before + CLIENTS / 2 {
+        assert!(begun.elapsed() < PATIENCE, "{before} tasks became {}", tasks());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    t.between.set(Mode::Forward);
 }
 
 #[tokio::test]

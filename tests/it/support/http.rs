@@ -7,9 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::http::response::Parts;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
@@ -40,13 +43,20 @@ pub struct Caller {
     /// Where the caller's connections come from, if that is not left to the system.
     source: Option<IpAddr>,
     authorization: Option<HeaderValue>,
+    /// Whether the caller speaks HTTP/2 in clear text.
+    is_http2: bool,
 }
 
 impl Caller {
     pub fn new(address: SocketAddr, credentials: Option<(&str, &str)>) -> Self {
         let basic = |(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}")));
         let authorization = credentials.map(|credentials| basic(credentials).try_into().unwrap());
-        Self { address, source: None, authorization }
+        Self { address, source: None, authorization, is_http2: false }
+    }
+
+    /// The same caller over HTTP/2 in clear text.
+    pub fn over_http2(self) -> Self {
+        Self { is_http2: true, ..self }
     }
 
     /// The same caller at another address of this machine. Linux has all of 127.0.0.0/8 as its own.
@@ -92,7 +102,8 @@ impl Caller {
         let mut headers = HeaderMap::new();
         headers.extend(self.authorization.clone().map(|value| (header::AUTHORIZATION, value)));
         let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed();
-        Request { address: self.address, source: self.source, method, path: path.to_owned(), headers, body }
+        let Self { address, source, is_http2, .. } = *self;
+        Request { address, source, is_http2, method, path: path.to_owned(), headers, body }
     }
 }
 
@@ -102,6 +113,7 @@ impl Caller {
 pub struct Request {
     address: SocketAddr,
     source: Option<IpAddr>,
+    is_http2: bool,
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -151,24 +163,38 @@ impl Request {
         if let Some(source) = self.source {
             socket.bind((source, 0).into())?;
         }
-        let socket = socket.connect(self.address).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-        let connection = tokio::spawn(connection);
+        let socket = TokioIo::new(socket.connect(self.address).await?);
         let from_page = self.headers.contains_key("x-zot-api-client");
         let mut request = hyper::Request::new(self.body);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.path.parse().unwrap();
         *request.headers_mut() = self.headers;
-        request.headers_mut().insert(header::HOST, self.address.to_string().try_into().unwrap());
-        let response = sender.send_request(request).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        connection.abort();
+        let (head, body) = if self.is_http2 {
+            *request.uri_mut() = format!("http://{}{}", self.address, self.path).parse().unwrap();
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), socket).await?;
+            let connection = tokio::spawn(connection);
+            let response = whole(sender.send_request(request).await?).await?;
+            connection.abort();
+            response
+        } else {
+            *request.uri_mut() = self.path.parse().unwrap();
+            request.headers_mut().insert(header::HOST, self.address.to_string().try_into().unwrap());
+            let (mut sender, connection) = http1::handshake(socket).await?;
+            let connection = tokio::spawn(connection);
+            let response = whole(sender.send_request(request).await?).await?;
+            connection.abort();
+            response
+        };
         let answer =
             Answer { line: format!("{} {}", self.method, self.path), status: head.status, headers: head.headers, body };
         answer.check(&self.method, from_page);
         Ok(answer)
     }
+}
+
+/// Reads a response to its end.
+async fn whole(response: Response<Incoming>) -> Result<(Parts, Bytes), hyper::Error> {
+    let (head, body) = response.into_parts();
+    Ok((head, body.collect().await?.to_bytes()))
 }
 
 /// A response.
