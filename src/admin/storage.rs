@@ -94,8 +94,8 @@ impl Operation for Collect {
 
 /// Verify stored data, and repair what can be derived
 ///
-/// Hashes every blob, checks the database for consistency, and finds unreferenced files. Works on a running or a stopped
-/// registry. A damaged blob is moved to the directory `damaged`; clients get 404 for it until it is pushed again.
+/// Hashes every blob, checks the database and manifests.log for damage, and finds unreferenced files. Works on a running
+/// or a stopped registry. A damaged blob is moved to the directory `damaged`; clients get 404 for it until it is pushed again.
 ///
 /// The exit code is 1 if a problem is left. extensions.scrub makes a running registry scrub by itself.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]

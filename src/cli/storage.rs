@@ -172,6 +172,13 @@ impl Report for Recovery {
         if found.is_torn {
             println!("the end of manifests.log is missing: the last changes before the failure are lost");
         }
+        if found.journal_damage > 0 {
+            let places = counted(found.journal_damage as u64, "place", "places");
+            println!(
+                "manifests.log is damaged in {places}: changes that were recorded there are lost, a tag may have an \
+                 earlier target, and deleted content may be back"
+            );
+        }
         if found.damaged > 0 {
             let files = counted(found.damaged as u64, "blob file is", "blob files are");
             println!("{files} damaged and kept in place: a push replaces them");

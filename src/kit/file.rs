@@ -41,6 +41,11 @@ pub(crate) fn if_exists<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// Whether an error of this kind says that the disk is full, or that a quota of the file system is used up.
+pub(crate) const fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// A file that is locked until it is dropped, unless its file system has no locks.
 ///
 /// Dropping it unlocks it explicitly. Closing it is not enough: a child process has copies of all file descriptors between
@@ -84,8 +89,8 @@ impl Drop for LockedFile {
     }
 }
 
-/// Opens a regular file for reading. `None` if the path does not lead to a regular file. Never waits for the writer of a
-/// pipe, and never opens a device.
+/// Opens a regular file for reading. `None` if the path does not lead to a regular file. Never waits for the writer of
+/// a pipe, and never opens a device.
 pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let is_regular = if_exists(fs::metadata(path))?.is_some_and(|metadata| metadata.is_file());
     if !is_regular {
@@ -219,16 +224,16 @@ mod tests {
     fn a_text_is_read_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        let why = |bytes: &[u8]| {
+        let read = |bytes: &[u8]| {
             fs::write(&path, bytes).unwrap();
             read_text(&path, 8).map_err(|error| error.to_string())
         };
-        assert_eq!(why(b"12345678"), Ok("12345678".to_owned()));
-        assert_eq!(why(b""), Ok(String::new()));
-        assert_eq!(why(b"123456789"), Err("it is larger than 8 bytes".to_owned()));
+        assert_eq!(read(b"12345678"), Ok("12345678".to_owned()));
+        assert_eq!(read(b""), Ok(String::new()));
+        assert_eq!(read(b"123456789"), Err("it is larger than 8 bytes".to_owned()));
         // The limit is within the last character.
-        assert_eq!(why("1234567\u{20ac}".as_bytes()), Err("it is larger than 8 bytes".to_owned()));
-        assert_eq!(why(b"\xff"), Err("it is not UTF-8 text".to_owned()));
+        assert_eq!(read("1234567\u{20ac}".as_bytes()), Err("it is larger than 8 bytes".to_owned()));
+        assert_eq!(read(b"\xff"), Err("it is not UTF-8 text".to_owned()));
         assert_eq!(read_text(directory.path(), 8).unwrap_err().to_string(), "it is not a file");
     }
 

@@ -95,6 +95,38 @@ async fn what_was_answered_survives_kill_9_and_nothing_is_torn() {
     assert!(enough && seen.unheard_undone > 0, "the test has seen too little: {seen:?}");
 }
 
+/// A damaged last record of the write-ahead log cannot be told from one that a power cut has interrupted.
+#[tokio::test]
+async fn a_damaged_last_record_is_reported_and_the_journal_that_has_its_change_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let running = Program::serve(data.path()).with_admin().start();
+    running.wait_for("created a new manifests.log");
+    push_image(&running.user(ADMIN), "app", "kept", 1).await;
+    running.stop();
+    // The log begins again, and ends with the record of the last push.
+    let running = Program::serve(data.path()).start();
+    push_image(&running.user(ADMIN), "app", "lost", 2).await;
+    running.kill();
+    let (log, journal) = (data.path().join("coracle.wal"), data.path().join("manifests.log"));
+    let mut damaged = std::fs::read(&log).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&log, damaged).unwrap();
+    let before = std::fs::read(&journal).unwrap();
+
+    let running = Program::serve(data.path()).start();
+    let log = running.wait_for("created a new manifests.log");
+    let line = |text: &str| log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {log}"));
+    line("ignored the last record of the write-ahead log");
+    let line = line("the database lacks the last changes of manifests.log");
+    assert!(line.contains("app:lost") && line.contains("missing=1") && !line.contains("app:kept"), "{line}");
+    assert!(std::fs::read(data.path().join("manifests.log.old")).unwrap() == before, "it is kept");
+    let caller = running.user(ADMIN);
+    caller.get("/v2/app/manifests/kept").send().await.status(200);
+    caller.get("/v2/app/manifests/lost").send().await.status(404);
+    push_image(&caller, "app", "lost", 2).await;
+    running.stop();
+}
+
 /// Where pushes are not durable when they are answered (`storage.commit`), they are a moment later.
 #[tokio::test]
 async fn without_commit_a_kill_loses_a_moment_and_not_everything() {

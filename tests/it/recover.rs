@@ -267,6 +267,77 @@ async fn what_cannot_come_back_is_said_and_the_rest_comes_back() {
     running.stop();
 }
 
+/// Changes the byte at a third of the journal.
+fn damage_journal(root: &Path) {
+    let journal = root.join("manifests.log");
+    let mut damaged = std::fs::read(&journal).unwrap();
+    let third = damaged.len() / 3;
+    damaged[third] ^= 1;
+    std::fs::write(&journal, damaged).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_in_the_middle_of_the_journal_is_found_and_costs_only_what_was_recorded_there() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let running = serve(&root);
+    for number in 0..6 {
+        push_image(&admin(&running), &format!("r{number}"), "1", number * 10).await;
+    }
+    running.stop();
+    damage_journal(&root);
+    let scrub = |more: &[&str]| Program::new(["scrub", "--root"]).arg(&root).args(more).run();
+    let done = scrub(&[]);
+    let told = done.stdout.contains("inconsistent: manifests.log: damaged at byte ");
+    assert!(done.code == Some(1) && told && done.stdout.contains("--repair repairs it"), "{done:?}");
+    // Without a repair, at most one record is lost.
+    std::fs::copy(root.join("coracle.redb"), place.path().join("kept.redb")).unwrap();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    let said = recovered(&root, &["--dry-run"]);
+    assert_eq!((&said["torn"], &said["journal_damage"]), (&json!(false), &json!(1)), "{said}");
+    assert!(said["manifests"].as_u64() >= Some(5) && said["tags"].as_u64() >= Some(5), "{said}");
+    let done = Program::new(["recover", "--dry-run", "--root"]).arg(&root).run();
+    assert!(done.stdout.contains("manifests.log is damaged in 1 place: "), "{done:?}");
+
+    std::fs::rename(place.path().join("kept.redb"), root.join("coracle.redb")).unwrap();
+    let done = scrub(&["--repair"]);
+    assert!(done.code == Some(0) && done.stdout.contains("manifests.log: damaged at byte "), "{done:?}");
+    assert_eq!(scrub(&[]).code, Some(0));
+    // A running registry rewrites it without being asked to.
+    let running = serve(&root);
+    damage_journal(&root);
+    assert_eq!(scrub(&[]).code, Some(1));
+    running.wait_for("created a new manifests.log");
+    running.stop();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    let said = recovered(&root, &[]);
+    assert_eq!((&said["manifests"], &said["tags"], &said["journal_damage"]), (&json!(6), &json!(6), &json!(0)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pushes_while_the_journal_cannot_be_opened_come_back() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("data");
+    let (journal, kept) = (root.join("manifests.log"), place.path().join("kept"));
+    let running = serve(&root);
+    push_image(&admin(&running), "a", "1", 1).await;
+    running.stop();
+    std::fs::rename(&journal, &kept).unwrap();
+    std::fs::create_dir(&journal).unwrap();
+    let running = Program::serve(&root).with_admin().start();
+    running.wait_for("cannot open the journal of manifests");
+    push_image(&admin(&running), "a", "2", 2).await;
+    running.wait_for("created a new manifests.log");
+    running.stop();
+    // The file that was there before lacks the second push.
+    std::fs::rename(&kept, &journal).unwrap();
+    let running = Program::serve(&root).with_admin().start();
+    running.wait_for("created a new manifests.log");
+    running.stop();
+    std::fs::remove_file(root.join("coracle.redb")).unwrap();
+    assert_eq!(recovered(&root, &[])["manifests"], 2);
+}
+
 #[test]
 fn without_a_journal_nothing_is_made_and_nothing_is_lost() {
     let place = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use super::permissions::permissions;
 use super::{Check, State};
 use crate::admin::{FREE_SPACE, FULL_BYTES};
 use crate::config::{Config, Storage};
-use crate::kit::file::MAKE_WRITABLE;
+use crate::kit::file::{MAKE_WRITABLE, is_full};
 use crate::kit::text::size;
 
 /// The names of the checks.
@@ -90,7 +90,7 @@ pub(super) fn advice(error: ErrorKind, path: &Path, root: &Path) -> String {
         ErrorKind::ReadOnlyFilesystem => {
             format!("{MAKE_WRITABLE}; in a container, mount a volume at {}", root.display())
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => FREE_SPACE.to_owned(),
+        _ if is_full(error) => FREE_SPACE.to_owned(),
         ErrorKind::PermissionDenied if !path.starts_with(root) => match owner(path) {
             owner if owner == me => {
                 format!("name another directory with --root, or allow yourself to write: `chmod u+rwx {shown}`")

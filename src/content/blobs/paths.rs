@@ -9,7 +9,7 @@
 //!   coracle.redb.damaged-<n> a damaged database that `coracle recover` has replaced
 //!   manifests.log           the journal: manifests and tags, to rebuild a lost database
 //!   manifests.log.new       a journal while it is being made
-//!   manifests.log.old       a journal of another database
+//!   manifests.log.old       a journal of another database, or with changes that the database lacks
 //!   backup.txt              marks the directory as a backup
 //!   blobs/<algorithm>/<hex> a blob, named by its digest: the blob half of an OCI image layout
 //!   damaged/<algorithm>-<hex> the file of a blob that was found damaged, for inspection
@@ -69,7 +69,7 @@ impl Tree {
         self.root.join("manifests.log.new")
     }
 
-    /// A journal of another database.
+    /// A journal of another database, or with changes that the database lacks. Others have a number after this name.
     pub(crate) fn earlier_journal(&self) -> PathBuf {
         self.root.join("manifests.log.old")
     }

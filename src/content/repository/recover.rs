@@ -3,6 +3,7 @@
 //! The journal holds manifests and tags. A blob with the right bytes is linked where a manifest needs it. Users, keys,
 //! permissions, tag history and blobs without a manifest are not in the journal and are lost. Recovery deletes nothing: the
 //! damaged database and the journal get other names, and blobs without a manifest stay unless the caller prunes them.
+//! Damaged records of the journal are skipped.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -60,6 +61,9 @@ pub(crate) struct Recovered {
     /// Whether the end of the journal is missing, with the last changes.
     #[serde(rename = "torn")]
     pub(crate) is_torn: bool,
+    /// Damaged places of the journal before its end. Changes that were recorded there are lost. A tag may have an earlier
+    /// target, and deleted content may be back.
+    pub(crate) journal_damage: usize,
     /// Where the damaged database is now.
     pub(crate) set_aside: Option<String>,
 }
@@ -87,7 +91,8 @@ pub(crate) fn recover(root: &Path, recovery: Recovery) -> Result<Recovered, Reco
         Condition::Whole => return Err(RecoverError::Whole),
     };
     let replayed = ReplayedJournal::read(&tree)?.ok_or(RecoverError::NoJournal)?;
-    let mut recovered = Recovered { damage, is_torn: replayed.is_torn, ..Recovered::default() };
+    let ReplayedJournal { is_torn, damaged_places: journal_damage, .. } = replayed;
+    let mut recovered = Recovered { damage, is_torn, journal_damage, ..Recovered::default() };
     let blobs = Blobs::open(root, Arc::clone(&disk), true)?;
     let found = find_blobs(&blobs, &mut recovered)?;
     let plan = Plan::new(&replayed, &found, &mut recovered)?;

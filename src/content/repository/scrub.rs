@@ -1,8 +1,9 @@
 //! Scrub: checks all stored data.
 //!
-//! A scrub hashes blobs at a bounded rate, compares derived rows with their sources, and finds unreferenced files. It only
-//! reads, except that it sets damaged blobs aside. With `repair` it also rebuilds derived rows and removes unreferenced files.
-//! Lost content cannot be repaired; the scrub names the affected tags.
+//! A scrub hashes blobs at a bounded rate, compares derived rows with their sources, reads the journal, and finds
+//! unreferenced files. It only reads, except that it sets damaged blobs aside, and that the maintenance of a running
+//! registry rewrites a damaged journal. With `repair` it also rebuilds derived rows and the journal, and removes
+//! unreferenced files. Lost content cannot be repaired; the scrub names the affected tags.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub(crate) struct Scrubbed {
     /// Damaged blobs, found now or earlier.
     pub(crate) damaged: Vec<DamagedBlob>,
     pub(crate) unreadable: Vec<UnreadableBlob>,
-    /// Derived rows that differ from their sources.
+    /// Derived rows that differ from their sources, and damage of the journal.
     pub(crate) derived: Vec<String>,
     /// Missing content other than blobs.
     pub(crate) lost: Vec<String>,
@@ -120,7 +121,10 @@ impl Stores {
         }
         progress.expect(self.weigh_blobs()?);
         let ended = self.scrub_rows(scrubbing, progress, &rest, &mut scrubbed)?;
-        if ended.is_break() || self.scrub_files(scrubbing, progress, &rest, &mut scrubbed)?.is_break() {
+        if ended.is_break()
+            || self.scrub_journal(scrubbing, &rest, &mut scrubbed)?.is_break()
+            || self.scrub_files(scrubbing, progress, &rest, &mut scrubbed)?.is_break()
+        {
             scrubbed.is_part = true;
             return Ok(scrubbed);
         }
@@ -198,6 +202,34 @@ impl Stores {
                 return Ok(ControlFlow::Break(()));
             }
         }
+    }
+
+    /// Reads the journal, and rewrites a damaged one with `repair`.
+    fn scrub_journal(
+        &self,
+        scrubbing: Scrubbing,
+        rest: &impl Fn(Duration) -> ControlFlow<()>,
+        scrubbed: &mut Scrubbed,
+    ) -> Result<ControlFlow<()>, Error> {
+        let mut pace = ReadRate { rate: scrubbing.rate, began: Instant::now(), bytes: 0 };
+        let examined = self.database.examine_journal(&mut |bytes| {
+            pace.wait(bytes);
+            // The read rate is limited already.
+            rest(Duration::ZERO)
+        });
+        let ControlFlow::Continue(damage) = examined else { return Ok(ControlFlow::Break(())) };
+        let Some(damage) = damage else { return Ok(ControlFlow::Continue(())) };
+        tell(&mut scrubbed.derived, damage);
+        if scrubbing.repair {
+            self.maintain_journal(rest)?;
+            if rest(Duration::ZERO).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if self.database.lacks_journal() {
+                tell(&mut scrubbed.lost, "manifests.log: cannot be rewritten".to_owned());
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn scrub_files(

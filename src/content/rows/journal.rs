@@ -1,14 +1,19 @@
 //! The journal: a file next to the database with everything that is needed to rebuild the rows of the content.
 //!
-//! Each change of a manifest or a tag adds a record to it. The database decides; it never waits for the journal. The
-//! records of a transaction are written in one call after the transaction is durable, and the file is synced from time
-//! to time. If the file cannot be written, no request fails. The journal is rewritten from the database later. It is
-//! also rewritten when it has grown to twice its size, so that it does not keep what was deleted long ago.
+//! Each change of a manifest or a tag adds a record to it. The database decides. The records of a transaction are
+//! written in one call, after its commit and before its response. No change waits for a sync of the journal: the file is
+//! synced from time to time. A change may wait while a rewrite writes a batch or renames the file. If the file cannot be
+//! written, no request fails. The journal is rewritten from the database later. It is also rewritten when it has grown to
+//! twice its size, so that it does not keep what was deleted long ago, and when a scrub finds damage.
 //!
-//! The database numbers the transactions that change content. At start, a journal that does not end with the number of
-//! the last one (after a crash between the two, or a swapped file) is rewritten. The numbers also say which of two
-//! records about one object is newer, because a rewrite mixes the rows of an earlier view with new records.
+//! The database numbers the transactions that change content, also while the journal cannot be written. At start, a
+//! journal that ends with a lower number than the database (after a crash between the two, or a swapped file) is
+//! rewritten. One that ends with a higher number is kept under another name first, because it has changes that the
+//! database has lost: a record of the write-ahead log was damaged, or the registry crashed with `storage.commit = false`,
+//! so that the last commits were not durable. The numbers also say which of two records about one object is newer,
+//! because a rewrite mixes the rows of an earlier view with new records.
 
+mod examine;
 mod format;
 mod replay;
 
@@ -46,6 +51,8 @@ pub(super) struct Journal {
     tree: Tree,
     disk: Arc<dyn Disk>,
     state: Mutex<State>,
+    /// Held during a sync or a rewrite, so that there is only one at a time.
+    maintenance: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +62,8 @@ struct State {
     /// The file that a rewrite is filling.
     next: Option<JournalFile>,
     unsynced: bool,
+    /// The number of the database when the file could not be opened. A rewrite must not replace the file unseen.
+    unexamined: Option<u64>,
     /// Whether it was logged that the journal cannot be written.
     reported: bool,
 }
@@ -91,7 +100,7 @@ impl JournalFile {
 }
 
 impl Journal {
-    /// Appends the records of a durable transaction.
+    /// Appends the records of a committed transaction.
     pub(super) fn append(&self, number: u64, records: &Records) {
         let mut bytes = Vec::new();
         for record in records {
@@ -104,7 +113,7 @@ impl Journal {
         let mut failure = None;
         for slot in [current, next] {
             if let Some(Err(error)) = slot.as_mut().map(|file| file.append(&*self.disk, number, &bytes)) {
-                // A part may have been written. A reader stops there, so appending more is useless.
+                // The file lacks this change, and may end with a part of it. So later changes must not follow.
                 *slot = None;
                 failure = Some(error);
             }
@@ -138,7 +147,24 @@ impl Journal {
         state.unsynced = false;
         // Changes must not wait for the sync.
         drop(state);
-        self.disk.sync(&file, &path).map_err(Error::at(&path))
+        self.disk.sync(&file, &path).map_err(|error| {
+            // The file may lack what was not written, and the next sync would succeed nevertheless.
+            let mut state = self.state.lock();
+            (state.current, state.unsynced) = (None, true);
+            Error::at(&path)(error)
+        })
+    }
+
+    /// Examines a file that could not be opened at the start, before a rewrite replaces it. If it still cannot be opened,
+    /// keeps it under another name.
+    fn keep_unexamined(&self, id: &Id) -> Result<(), Error> {
+        let Some(number) = self.state.lock().unexamined else { return Ok(()) };
+        if examine::open(&self.tree, &*self.disk, Some(id), number).is_err() {
+            let aside = examine::set_aside(&self.tree, &*self.disk).map_err(Error::at(&self.tree.journal()))?;
+            tracing::warn!(path = %aside.display(), "keeping a manifests.log that cannot be opened under another name");
+        }
+        self.state.lock().unexamined = None;
+        Ok(())
     }
 
     /// Begins a rewrite: from now on, changes are also appended to the new file.
@@ -181,7 +207,7 @@ impl Journal {
         self.disk.write_at(&next.file, &new, &format::header(id, next.length), 0).map_err(at_new())?;
         self.disk.rename(&new, &path).map_err(at_new())?;
         next.path.clone_from(&path);
-        *state = State { current: Some(next), next: None, unsynced: true, reported: false };
+        *state = State { current: Some(next), unsynced: true, ..State::default() };
         drop(state);
         self.disk.sync_dir(self.tree.root()).map_err(Error::at(self.tree.root()))
     }
@@ -192,38 +218,24 @@ impl Journal {
     }
 }
 
-/// Opens the journal of a database. Returns `None` if it is missing, incomplete or of another database.
-fn open(tree: &Tree, disk: &dyn Disk, id: Option<&[u8]>, number: u64) -> io::Result<Option<JournalFile>> {
-    let path = tree.journal();
-    let Some(file) = if_exists(File::options().read(true).write(true).open(&path))? else { return Ok(None) };
-    let length = file.metadata()?.len();
-    let Some((_, initial_length)) = format::read_header(&file).filter(|(found, _)| id == Some(found)) else {
-        // It may be the only rest of the other database.
-        let aside = tree.earlier_journal();
-        tracing::info!(path = %aside.display(), "keeping the manifests.log of an earlier database under another name");
-        disk.rename(&path, &aside)?;
-        return Ok(None);
-    };
-    if format::last_number(&file, length) != Some(number) {
-        tracing::info!("the journal of manifests lacks a change, and will be rewritten");
-        return Ok(None);
-    }
-    Ok(Some(JournalFile { file, path, length, initial_length, first: None, last: Some(number) }))
-}
-
 impl Database {
     /// Opens the journal, to which changes of content are appended from now on.
     pub(crate) fn open_journal(&self, tree: &Tree, disk: Arc<dyn Disk>) -> Result<(), Error> {
         let (id, number) = self.read(|rows| Ok::<_, Error>((rows.setting(SETTING_JOURNAL)?, number(rows)?)))?;
-        let current = match open(tree, &*disk, id.as_deref(), number) {
-            Ok(current) => current,
+        let state = match examine::open(tree, &*disk, id.as_deref(), number) {
+            Ok(current) => State { current, ..State::default() },
+            // Changes are numbered nevertheless. Otherwise a later start would take the file for complete.
             Err(error) => {
-                tracing::warn!(%error, path = %tree.journal().display(), "cannot open the journal of manifests");
-                return Ok(());
+                tracing::warn!(
+                    %error,
+                    path = %tree.journal().display(),
+                    "cannot open the journal of manifests; it will be rewritten"
+                );
+                State { unexamined: Some(number), ..State::default() }
             }
         };
-        let state = Mutex::new(State { current, ..State::default() });
-        let _ = self.journal.set(Journal { tree: tree.clone(), disk, state });
+        let (state, maintenance) = (Mutex::new(state), Mutex::default());
+        let _ = self.journal.set(Journal { tree: tree.clone(), disk, state, maintenance });
         Ok(())
     }
 
@@ -235,6 +247,7 @@ impl Database {
     /// Makes the journal durable. Rewrites it if it is missing or has grown too large, and returns whether it did.
     pub(crate) fn maintain_journal(&self, pause: Pause<'_>) -> Result<bool, Error> {
         let Some(journal) = self.journal.get() else { return Ok(false) };
+        let _maintenance = journal.maintenance.lock();
         if !journal.needs_rewrite() {
             return journal.sync().map(|()| false);
         }
@@ -257,6 +270,7 @@ impl Database {
                 Ok::<_, Error>(id)
             })?,
         };
+        journal.keep_unexamined(&id)?;
         journal.begin_rewrite(&id)?;
         // The view must be newer than the file: changes that it does not show are appended.
         let number = self.read(|rows| write_rows(rows, journal, pause))?;

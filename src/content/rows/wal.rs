@@ -12,11 +12,11 @@
 //! Invariants:
 //!
 //! * A record is written only after the one before it is durable. So at most the last record of an epoch is incomplete,
-//!   and it belongs to a transaction that was not acknowledged. Anything else that cannot be read is damage, and the
-//!   database is not opened without it.
-//! * After a failed write or sync, nothing is appended before a checkpoint begins a new epoch. If the disk is full, the
-//!   same transaction makes the checkpoint. Otherwise the database is opened again, which first applies the records that
-//!   the file has.
+//!   and it belongs to a transaction that was not acknowledged. A damaged last record looks the same, so a warning
+//!   names both. Anything else that cannot be read is damage, and the database is not opened without it.
+//! * After a failed write or sync, or an incomplete record, nothing is appended before a checkpoint begins a new epoch.
+//!   If the disk is full, the same transaction makes the checkpoint. Otherwise opening the database makes it, after it
+//!   has applied the records that the file has.
 //! * A table never changes the types of its keys and values, and is never removed: its rows may be in the log of an
 //!   earlier program.
 
@@ -36,7 +36,7 @@ use super::schema::{self, SETTING_WAL, SETTINGS, Visitor, each_table};
 use super::transaction::Definition;
 use super::{Error, Rows, WriteTx};
 use crate::content::blobs::Disk;
-use crate::kit::file::if_exists;
+use crate::kit::file::{if_exists, is_full};
 
 /// The size of the log at which a checkpoint is made. A start after a crash reads at most this much. A push of a small image
 /// appends about 2 KiB, and less than one of 200 waits for a checkpoint.
@@ -114,8 +114,13 @@ impl Position {
         now.map_or_else(|| Self { id: rand::random(), epoch: 1 }, |Self { id, epoch }| Self { id, epoch: epoch + 1 })
     }
 
+    /// The bytes that are in every record of this position, after its length and its checksum.
+    fn mark(self) -> Vec<u8> {
+        [self.id.as_slice(), &self.epoch.to_le_bytes()].concat()
+    }
+
     fn record(self, operations: &[u8]) -> Vec<u8> {
-        let payload = [self.id.as_slice(), &self.epoch.to_le_bytes(), operations].concat();
+        let payload = [self.mark().as_slice(), operations].concat();
         let length = u32::try_from(payload.len()).expect("it is smaller than the log").to_le_bytes();
         [length.as_slice(), &checksum(&payload), &payload].concat()
     }
@@ -147,6 +152,8 @@ struct State {
     offset: u64,
     before_last: u64,
     last_append: Option<Instant>,
+    /// Whether a write or a sync has failed since the last checkpoint.
+    has_failed: bool,
 }
 
 impl Wal {
@@ -178,8 +185,8 @@ impl Wal {
             return Ok(false);
         }
         if let Err(error) = self.write(&mut state, &position.record(&operations.bytes)) {
-            self.cut(&state);
-            return if is_full(&error) { Ok(false) } else { Err(Error::at(&self.path)(error)) };
+            self.cut(&mut state);
+            return if is_full(error.kind()) { Ok(false) } else { Err(Error::at(&self.path)(error)) };
         }
         state.before_last = state.offset;
         state.offset = end;
@@ -191,12 +198,13 @@ impl Wal {
     pub(super) fn take_back(&self) {
         let mut state = self.state.lock();
         state.offset = state.before_last;
-        self.cut(&state);
+        self.cut(&mut state);
     }
 
     /// Removes everything after the last record, so that a transaction that failed does not come back. If this fails, too,
     /// the outcome of the transaction is unknown.
-    fn cut(&self, state: &State) {
+    fn cut(&self, state: &mut State) {
+        state.has_failed = true;
         if let Some(file) = &state.file
             && self.disk.truncate(file, &self.path, state.offset).is_ok()
         {
@@ -261,27 +269,43 @@ impl Wal {
             Err(Error::Storage(error)) if matches!(*error, redb::Error::TableDoesNotExist(_)) => None,
             position => position?,
         };
-        *self.state.lock() = State { position, ..State::default() };
+        let has_failed = {
+            let mut state = self.state.lock();
+            *state = State { position, has_failed: state.has_failed, ..State::default() };
+            state.has_failed
+        };
         let Some(position) = position else { return Ok(()) };
         // A later program may have changed the meaning of the log.
         schema::version(&rows)?;
         drop(rows);
         // The whole file, because another version of the program may begin a checkpoint at another size.
-        let bytes = if_exists(std::fs::read(&self.path)).map_err(Error::at(&self.path))?;
-        let Some(bytes) = bytes else { return Ok(()) };
+        let bytes = if_exists(std::fs::read(&self.path)).map_err(Error::at(&self.path))?.unwrap_or_default();
         let (records, end) = records(position, &bytes);
         if let Some(damaged) = later_record(position, &bytes[end..]) {
             let offset = (end + damaged) as u64;
             return Err(Error::LogDamaged { path: self.path.clone(), end: end as u64, offset });
         }
-        if records.is_empty() {
+        let ignored = incomplete_record(position, &bytes[end..]);
+        if let Some(ignored) = ignored {
+            tracing::warn!(
+                path = %self.path.display(),
+                bytes = ignored,
+                "ignored the last record of the write-ahead log, which is incomplete or damaged: ordinary after a \
+                 power cut, because its change was not acknowledged; otherwise look for errors of the disk with `dmesg`"
+            );
+        }
+        // Nothing may be appended after a failure, or over an incomplete record, in the same epoch.
+        let needs_epoch = is_writable && (has_failed || ignored.is_some());
+        if records.is_empty() && !needs_epoch {
             return Ok(());
         }
         let mut tx = WriteTx::new(database.begin_write()?);
         self.apply(&mut tx, &records)?;
         if is_writable {
             self.checkpoint(tx)?;
-            tracing::info!(records = records.len(), bytes = end, "applied the write-ahead log");
+            if !records.is_empty() {
+                tracing::info!(records = records.len(), bytes = end, "applied the write-ahead log");
+            }
             Ok(())
         } else {
             tx.commit(false)
@@ -308,11 +332,6 @@ impl Wal {
     }
 }
 
-/// Whether the disk is full.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// The operations of all records of a position, and where the last one ends.
 fn records(position: Position, bytes: &[u8]) -> (Vec<&[u8]>, usize) {
     let (mut records, mut end) = (Vec::new(), 0);
@@ -325,10 +344,19 @@ fn records(position: Position, bytes: &[u8]) -> (Vec<&[u8]>, usize) {
 
 /// The start of a complete record of a position that follows something else.
 fn later_record(position: Position, bytes: &[u8]) -> Option<usize> {
-    let mark = [position.id.as_slice(), &position.epoch.to_le_bytes()].concat();
+    let mark = position.mark();
     let before = 4 + CHECKSUM_BYTES;
     let starts = bytes.get(before..)?.windows(mark.len()).enumerate().filter(|(_, window)| *window == mark);
     starts.map(|(start, _)| start).find(|start| position.record_in(&bytes[*start..]).is_some())
+}
+
+/// The size of the incomplete or damaged record at the start of `bytes`, as far as they have it. `None` if they do not
+/// begin with a record of this position.
+fn incomplete_record(position: Position, bytes: &[u8]) -> Option<usize> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let payload = rest.get(CHECKSUM_BYTES..).filter(|payload| payload.starts_with(&position.mark()))?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    Some(4 + CHECKSUM_BYTES + payload.len().min(length))
 }
 
 struct Applying<'a> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::content::blobs::{SystemDisk, Tree};
 use crate::content::repository::scene::{Scene, image, index, rules};
 use crate::content::repository::{Opened, Repository};
 
@@ -109,6 +110,37 @@ fn a_scrub_finds_what_no_time_tells_of_and_says_which_tags_need_it() {
     repository.push_blob(b"bad");
     assert!(scrub(&scene, false).is_clean());
     assert!(is_served(&repository, bad));
+}
+
+#[test]
+fn a_damaged_journal_is_found_and_rewritten() {
+    let scene = scene();
+    let tree = Tree::new(scene.root.path());
+    scene.stores.database.open_journal(&tree, std::sync::Arc::new(SystemDisk)).unwrap();
+    let maintain = || scene.stores.maintain_journal(|_| ControlFlow::Continue(())).unwrap();
+    assert!(maintain());
+    let repository = scene.repository("a");
+    let layer = repository.push_blob(b"layer");
+    for note in ["one", "two", "three"] {
+        repository.push_manifest(&image(&[layer], None, note), &[note]).unwrap();
+    }
+    let damage = || {
+        let mut bytes = fs::read(tree.journal()).unwrap();
+        let third = bytes.len() / 3;
+        bytes[third] ^= 1;
+        fs::write(tree.journal(), bytes).unwrap();
+    };
+    assert!(scrub(&scene, false).is_clean());
+    damage();
+    let found = scrub(&scene, false);
+    let [line] = found.derived.as_slice() else { panic!("{found:?}") };
+    assert!(line.starts_with("manifests.log: damaged at byte ") && !found.is_clean(), "{line}");
+    // The maintenance of a running registry rewrites it.
+    assert!(maintain() && scrub(&scene, false).is_clean());
+    damage();
+    let found = scrub(&scene, true);
+    assert!(found.is_clean() && found.derived.len() == 1, "{found:?}");
+    assert!(scrub(&scene, false).derived.is_empty() && !maintain());
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) struct ReplayedJournal {
     pub(crate) tags: Vec<(RepositoryName, Tag, Digest, Timestamp)>,
     /// Whether the last records are missing or incomplete.
     pub(crate) is_torn: bool,
+    /// Damaged places before intact records. They may have had records of any kind.
+    pub(crate) damaged_places: usize,
 }
 
 /// A manifest in the journal.
@@ -49,7 +51,7 @@ impl ReplayedJournal {
             Reader::new(file.try_clone().map_err(Error::at(&path))?, HEADER_BYTES).map_err(Error::at(&path))?;
         let (mut manifests, mut tags) = (Known::new(), Known::new());
         let mut has_end = false;
-        while let Some(frame) = reader.next().map_err(Error::at(&path))? {
+        while let Some(frame) = reader.next_intact().map_err(Error::at(&path))? {
             has_end = matches!(frame.record, Record::End);
             match frame.record {
                 Record::Manifest { repository, digest, media_type, created, .. } => {
@@ -66,7 +68,7 @@ impl ReplayedJournal {
                 Record::End => {}
             }
         }
-        let is_torn = !has_end || !reader.is_at_end();
+        let (is_torn, damaged_places) = (!has_end || !reader.is_at_end(), reader.damaged_places());
         let manifests = manifests.into_iter().filter_map(|((repository, digest), (_, known))| {
             let (media_type, created, offset) = known?;
             let (repository, digest) = (repository.parse().ok()?, Digest::from_key(&digest)?);
@@ -78,7 +80,7 @@ impl ReplayedJournal {
             let (digest, moved) = known?;
             Some((repository.parse().ok()?, tag.parse().ok()?, Digest::from_key(&digest)?, moved))
         });
-        Ok(Some(Self { tags: tags.collect(), file, path, manifests, is_torn }))
+        Ok(Some(Self { tags: tags.collect(), file, path, manifests, is_torn, damaged_places }))
     }
 
     /// Reads the bytes of a manifest. Returns `None` if they do not match its digest.

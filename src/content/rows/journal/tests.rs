@@ -112,7 +112,7 @@ impl Fixture {
     /// The content by the journal.
     fn replayed(&self) -> Content {
         let replayed = ReplayedJournal::read(&self.tree).unwrap().unwrap();
-        assert!(!replayed.is_torn);
+        assert!(!replayed.is_torn && replayed.damaged_places == 0);
         let manifests = replayed.manifests.iter().map(|manifest| {
             let key = (manifest.repository.to_string(), manifest.digest.to_string());
             (key, replayed.bytes(manifest).unwrap().unwrap().to_vec())
@@ -230,7 +230,7 @@ fn a_torn_end_is_ignored() {
     let count = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
         let replayed = ReplayedJournal::read(&it.tree).unwrap().unwrap();
-        (replayed.manifests.len(), replayed.tags.len(), replayed.is_torn)
+        (replayed.manifests.len(), replayed.tags.len(), replayed.is_torn || replayed.damaged_places > 0)
     };
     assert_eq!(count(&bytes), (2, 1, false));
     for length in whole..bytes.len() {
@@ -248,6 +248,156 @@ fn a_torn_end_is_ignored() {
     drop(database);
     let it = open(root, Arc::new(SystemDisk));
     assert!(it.database.maintain_journal(&mut never).unwrap());
+    assert_eq!(it.replayed(), it.stored());
+}
+
+#[test]
+fn damage_in_the_middle_costs_only_the_damaged_records() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    for number in 0..6 {
+        it.push(number).unwrap();
+        it.take(&Step::Tag { tag: number, manifest: number });
+    }
+    let path = it.tree.journal();
+    let whole = std::fs::read(&path).unwrap();
+    let header = usize::try_from(HEADER_BYTES).unwrap();
+    for length in [1, 600] {
+        for start in (header..whole.len() - 800).step_by(97) {
+            let mut damaged = whole.clone();
+            for byte in &mut damaged[start..start + length] {
+                *byte ^= 0x20;
+            }
+            std::fs::write(&path, &damaged).unwrap();
+            let replayed = ReplayedJournal::read(&it.tree).unwrap().unwrap();
+            assert_eq!((replayed.is_torn, replayed.damaged_places), (false, 1), "{length} bytes at {start}");
+            assert!(replayed.manifests.len() >= 4 && replayed.tags.len() >= 4, "{length} bytes at {start}");
+            for manifest in &replayed.manifests {
+                assert!(replayed.bytes(manifest).unwrap().is_some());
+            }
+            let changed = examine::changed_after(File::open(&path).unwrap(), 0).unwrap();
+            assert_eq!(changed.len(), replayed.manifests.len() + replayed.tags.len());
+        }
+    }
+    // A search that finds nothing ends.
+    let mut damaged = whole[..whole.len() / 2].to_vec();
+    damaged.resize(3 * BATCH_BYTES, 0);
+    std::fs::write(&path, &damaged).unwrap();
+    assert!(ReplayedJournal::read(&it.tree).unwrap().unwrap().is_torn);
+}
+
+#[test]
+fn damage_that_a_scrub_finds_causes_a_rewrite() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    for number in 0..6 {
+        it.push(number).unwrap();
+    }
+    let path = it.tree.journal();
+    let examine = || it.database.examine_journal(&mut |_| ControlFlow::Continue(()));
+    assert_eq!(examine(), ControlFlow::Continue(None));
+    let changes: [fn(&std::path::Path); 4] = [
+        |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let third = bytes.len() / 3;
+            bytes[third] ^= 1;
+            std::fs::write(path, &bytes).unwrap();
+        },
+        |path| std::fs::write(path, b"").unwrap(),
+        |path| std::fs::remove_file(path).unwrap(),
+        |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path.with_extension("copy"), bytes).unwrap();
+            std::fs::rename(path.with_extension("copy"), path).unwrap();
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        assert!(!it.database.lacks_journal());
+        change(&path);
+        let ControlFlow::Continue(Some(damage)) = examine() else { panic!("change {number} was not found") };
+        assert!(damage.starts_with("manifests.log: "), "{damage}");
+        assert!(it.database.lacks_journal() && it.database.is_journal_due());
+        assert!(it.database.maintain_journal(&mut never).unwrap());
+        assert_eq!((it.replayed(), examine()), (it.stored(), ControlFlow::Continue(None)));
+    }
+    // A scrub that is cancelled has found nothing.
+    let large = vec![7; 2 * BATCH_BYTES];
+    let row = ManifestRow { media_type: String::new(), size: 0, created: Timestamp::from_micros(1) };
+    let digest = Digest::of(Algorithm::Sha256, &large);
+    it.database.write(move |tx| tx.put_manifest(&name(0), digest, &row, &large)).unwrap();
+    assert_eq!(it.database.examine_journal(&mut |_| ControlFlow::Break(())), ControlFlow::Break(()));
+    assert!(!it.database.lacks_journal());
+}
+
+#[test]
+fn changes_are_numbered_while_the_journal_cannot_be_opened() {
+    let it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(1).unwrap();
+    let Fixture { database, root, tree } = it;
+    drop(database);
+    let (path, kept) = (tree.journal(), root.path().join("kept"));
+    std::fs::rename(&path, &kept).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let it = open(root, Arc::new(SystemDisk));
+    it.push(2).unwrap();
+    assert!(it.database.is_journal_due());
+    let Fixture { database, root, .. } = it;
+    drop(database);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&kept, &path).unwrap();
+    let it = open(root, Arc::new(SystemDisk));
+    assert!(it.database.maintain_journal(&mut never).unwrap(), "the old file lacks a change");
+    assert_eq!(it.replayed(), it.stored());
+
+    // A running registry replaces it, and keeps what it cannot open.
+    let Fixture { database, root, .. } = it;
+    drop(database);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let it = open(root, Arc::new(SystemDisk));
+    it.push(3).unwrap();
+    assert!(it.database.maintain_journal(&mut never).unwrap());
+    assert_eq!(it.replayed(), it.stored());
+    assert!(tree.earlier_journal().is_dir());
+}
+
+#[test]
+fn changes_that_only_the_journal_has_are_kept() {
+    let mut it = open(tempfile::tempdir().unwrap(), Arc::new(SystemDisk));
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(0).unwrap();
+    let path = it.tree.journal();
+    let mut kept = Vec::new();
+    for round in 1..=2 {
+        it.push(round).unwrap();
+        kept.push(std::fs::read(&path).unwrap());
+        // The database has lost the last change.
+        let before = it.database.read(number).unwrap() - 1;
+        it.database.write(move |tx| tx.set_setting(SETTING_JOURNAL_NUMBER, &before.to_be_bytes())).unwrap();
+        let changed = examine::changed_after(File::open(&path).unwrap(), before).unwrap();
+        assert_eq!(changed.into_iter().collect::<Vec<_>>(), [format!("{}@{}", name(round), digest(round))]);
+        let Fixture { database, root, .. } = it;
+        drop(database);
+        it = open(root, Arc::new(SystemDisk));
+        assert!(it.database.maintain_journal(&mut never).unwrap());
+        assert_eq!(it.replayed(), it.stored());
+    }
+    let names = [it.tree.earlier_journal(), it.tree.earlier_journal().with_added_extension("1")];
+    assert!(names.map(|name| std::fs::read(name).unwrap()).to_vec() == kept, "each of them is kept");
+}
+
+#[test]
+fn a_journal_whose_sync_failed_is_rewritten() {
+    let disk = Arc::new(FaultyDisk::default());
+    let it = open(tempfile::tempdir().unwrap(), disk.clone());
+    it.database.maintain_journal(&mut never).unwrap();
+    it.push(1).unwrap();
+    disk.fail_times(Operation::Sync, 0, 1, rustix::io::Errno::IO);
+    assert!(it.database.maintain_journal(&mut never).is_err());
+    assert!(disk.heal() && it.database.is_journal_due());
+    it.push(2).unwrap();
+    assert!(it.database.maintain_journal(&mut never).unwrap(), "the file may have a hole");
     assert_eq!(it.replayed(), it.stored());
 }
 

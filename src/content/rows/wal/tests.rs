@@ -133,6 +133,15 @@ fn an_incomplete_last_record_is_ignored_and_any_other_damage_is_refused() {
         let found = opened(&whole[..cut]).unwrap();
         assert_eq!(found, [1, 2, 3].map(|record| cut >= ends[record]), "{cut}");
     }
+    let epoch = || open(left.path()).unwrap().read(Position::read).unwrap().unwrap().epoch;
+    for (cut, has_mark) in [(0, false), (35, false), (36, true), (ends[1] - 1, true)] {
+        assert_eq!(incomplete_record(position, &whole[..cut]), has_mark.then_some(cut));
+        opened(&whole[..cut]).unwrap();
+        // Nothing is appended over an incomplete record in its epoch, also if there is no other record.
+        assert_eq!(epoch() > position.epoch, has_mark, "{cut}");
+    }
+    let earlier = Position { epoch: position.epoch - 1, ..position };
+    assert_eq!(incomplete_record(earlier, &whole), None);
     for (byte, expected) in [(ends[2] + 40, Some([true, true, false])), (ends[1] + 3, None), (20, None)] {
         let mut damaged = whole.clone();
         damaged[byte] ^= 0x10;
@@ -202,6 +211,21 @@ fn a_failed_append_is_an_error_and_the_next_change_succeeds() {
         let is_there = |name| get(&again, name).is_some();
         assert!(is_there("before") && is_there("after"), "{operation:?}");
         assert_eq!(is_there("failed"), get(&database, "failed").is_some(), "{operation:?}");
+    }
+}
+
+#[test]
+fn after_a_failed_append_to_an_empty_log_a_new_epoch_begins() {
+    for operation in [DiskOperation::Write, DiskOperation::Sync] {
+        let (_root, disk, database) = on_a_faulty_disk();
+        let epoch = || database.read(Position::read).unwrap().unwrap().epoch;
+        let before = epoch();
+        disk.fail_times(operation, 0, 1, rustix::io::Errno::IO);
+        assert!(set(&database, "failed", b"1").is_err());
+        // For a moment after a failure, writes are refused.
+        std::thread::sleep(Duration::from_millis(300));
+        set(&database, "after", b"1").unwrap();
+        assert!(epoch() > before, "{operation:?}");
     }
 }
 
