@@ -1,7 +1,7 @@
 //! Problems of keys that are each valid: keys that need each other, and files that are missing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -191,6 +191,11 @@ pub(super) fn check_authorities(key: &str, settings: &Settings, findings: &mut F
     if let Some(path) = file_of(key, settings) {
         check_named_authorities(key, path, findings);
     }
+}
+
+/// The names of the files in a directory. `None` if it cannot be read.
+pub(super) fn names_in(directory: &str) -> Option<Vec<PathBuf>> {
+    Some(fs::read_dir(directory).ok()?.flatten().map(|entry| PathBuf::from(entry.file_name())).collect())
 }
 
 /// Reports a file with certificate authorities if it has none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::check::check_file;
+use super::check::{check_file, names_in};
 use super::keys::Row;
 use super::kind::Kind::{self, Bool, List, OneOf, Path, Text, Texts};
 use super::settings::{Section, Setting, Settings, section};
@@ -18,6 +18,7 @@ const POLL_INTERVAL: &str = "extensions.sync.registries.*.pollInterval";
 const ON_DEMAND: &str = "extensions.sync.registries.*.onDemand";
 const TAGS_REGEX: &str = "extensions.sync.registries.*.content.*.tags.regex";
 const TAGS_EXCLUDE: &str = "extensions.sync.registries.*.content.*.tags.excludeRegex";
+const CERT_DIR: &str = "extensions.sync.registries.*.certDir";
 const PLATFORMS: &str = "extensions.sync.registries.*.platforms";
 const URLS: &str = "extensions.sync.registries.*.urls";
 const PREFIX: &str = "extensions.sync.registries.*.content.*.prefix";
@@ -225,6 +226,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
                 findings.problem(&format!("{at}.urls[{number}]"), why);
             }
         }
+        check_certificates(registry, &at, findings);
         check_platforms(registry, "extensions.sync.registries.*.platforms", &at, findings);
         check_immutable(registry, "extensions.sync.registries.*.immutableTags", &at, findings);
         let contents = match registry.given("extensions.sync.registries.*.content") {
@@ -246,6 +248,21 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
                 findings,
             );
         }
+    }
+}
+
+/// Warns of a directory for certificates without any file that is read. The start reports a directory that cannot be
+/// read.
+fn check_certificates(registry: &Settings, at: &str, findings: &mut Findings) {
+    let Some(Setting::Text(directory)) = registry.given(CERT_DIR) else { return };
+    let Some(names) = names_in(directory) else { return };
+    let is_read = |name: &PathBuf| name.extension().is_some_and(|kind| kind == "crt") || name == "client.cert";
+    if !names.iter().any(is_read) {
+        let why = format!(
+            "\"{directory}\" has no effect: it contains neither *.crt, which are trusted, nor client.cert with \
+             client.key, which this registry sends"
+        );
+        findings.warning(&format!("{at}.certDir"), why);
     }
 }
 

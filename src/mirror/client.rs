@@ -17,6 +17,7 @@ mod connector;
 mod credentials;
 mod download;
 mod error;
+mod exchange;
 mod head;
 mod headers;
 mod health;
@@ -37,14 +38,13 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use parking_lot::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use url::Url;
 
-use challenge::Challenge;
 pub(crate) use credentials::{Credentials, Helper, Login};
 pub(crate) use download::Download;
 pub(crate) use error::Error;
+use exchange::{Deadline, Remembered};
 use head::HeadSupport;
 pub(crate) use head::{ManifestState, Refreshed};
 use headers::{announced_digest, content_length, content_range, declared_type, quota, retry_after};
@@ -111,8 +111,7 @@ struct Shared {
     slots: Slots,
     health: Health,
     tokens: Tokens,
-    /// The last challenge of the upstream. Later requests bring their credentials at once.
-    challenge: Mutex<Option<Challenge>>,
+    challenge: Remembered,
     head_support: Arc<HeadSupport>,
 }
 
@@ -155,7 +154,7 @@ impl Client {
         slots: Slots,
         head_support: Arc<HeadSupport>,
     ) -> Self {
-        let (health, tokens, challenge) = (Health::default(), Tokens::default(), Mutex::default());
+        let (health, tokens, challenge) = (Health::default(), Tokens::default(), Remembered::default());
         Self { shared: Arc::new(Shared { settings, host, transport, slots, health, tokens, challenge, head_support }) }
     }
 
@@ -291,7 +290,8 @@ impl Client {
             let slot = timeout(effort.wait, slots.acquire(ask.kind())).await.ok().flatten();
             let slot = slot.ok_or_else(|| Error::Busy { host: host.clone() })?;
             let began = Instant::now();
-            let attempted = timeout(effort.wait, Box::pin(self.exchange(ask))).await;
+            let deadline = Deadline::after(effort.wait);
+            let attempted = timeout_at(deadline.at, Box::pin(self.exchange(ask, deadline))).await;
             let result = match attempted {
                 Ok(exchanged) => exchanged.map(|response| Answered { response, slot }),
                 Err(_) => Err(Error::Timeout { host: host.clone(), after: effort.wait }),
@@ -320,49 +320,6 @@ impl Client {
             }
             attempt += 1;
             sleep(delay).await;
-        }
-    }
-
-    /// Sends a request once, with the credentials that the upstream wants.
-    async fn exchange(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Error> {
-        let known = self.shared.challenge.lock().clone();
-        let sent = self.authorization(known.as_ref(), ask, None).await?;
-        let response = self.follow(ask, sent.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return self.classify(response).await;
-        }
-        let Some(challenge) = Challenge::strongest(response.headers()) else { return self.classify(response).await };
-        *self.shared.challenge.lock() = Some(challenge.clone());
-        // A token that was refused is not used again.
-        let authorization = self.authorization(Some(&challenge), ask, sent.as_ref()).await?;
-        if authorization.is_none() || authorization == sent {
-            return self.classify(response).await;
-        }
-        let response = self.follow(ask, authorization.as_ref()).await?;
-        self.classify(response).await
-    }
-
-    /// The `Authorization` of a request. `refused` is one that the upstream did not accept.
-    async fn authorization(
-        &self,
-        challenge: Option<&Challenge>,
-        ask: &Ask<'_>,
-        refused: Option<&HeaderValue>,
-    ) -> Result<Option<HeaderValue>, Error> {
-        match challenge {
-            None => Ok(None),
-            Some(Challenge::Basic) => {
-                let Shared { settings, host, .. } = &*self.shared;
-                let (credentials, repository) = (&settings.credentials, ask.subject.repository());
-                let login = match refused {
-                    None => credentials.of(host, repository).await?,
-                    Some(_) => {
-                        credentials.other_than(host, repository, |login| login.basic().as_ref() == refused).await?
-                    }
-                };
-                Ok(login.as_ref().and_then(Login::basic))
-            }
-            Some(Challenge::Bearer(bearer)) => self.shared.tokens.get(self, bearer, ask.subject, refused).await,
         }
     }
 

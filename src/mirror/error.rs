@@ -57,6 +57,17 @@ impl Error {
         }
     }
 
+    /// Whether the upstream may have the content although it was not provided.
+    pub(super) const fn is_inconclusive(&self) -> bool {
+        match self {
+            Self::Upstream(_) => !self.is_refusal(),
+            Self::Ended { .. } | Self::Throttled { .. } | Self::Store(_) | Self::Task(_) | Self::Stopped => true,
+            Self::NotFound | Self::Excluded { .. } | Self::Unsigned { .. } | Self::Unlisted { .. } | Self::SlowList => {
+                false
+            }
+        }
+    }
+
     /// Whether the upstream does not let these credentials pull. Many registries say that they do not know the content.
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(

@@ -19,13 +19,16 @@ impl Upstream {
 
 impl Mirror {
     /// Fetches blobs and manifests that a pushed manifest needs and the upstream has. The caller finds out which of them are
-    /// here then.
-    pub(crate) async fn bring(&self, name: &RepositoryName, digests: &[Digest]) {
+    /// here then. Returns why the upstream did not provide one that it may have.
+    pub(crate) async fn bring(&self, name: &RepositoryName, digests: &[Digest]) -> Option<Error> {
+        let mut failure = None;
         for digest in digests.iter().take(BROUGHT_MAX) {
             if let Err(error) = self.bring_one(name, *digest).await {
                 tracing::info!(%name, %digest, %error, "could not fetch what a pushed manifest needs");
+                failure = failure.or_else(|| Some(error).filter(Error::is_inconclusive));
             }
         }
+        failure
     }
 
     async fn bring_one(&self, name: &RepositoryName, digest: Digest) -> Result<(), Error> {

@@ -11,12 +11,13 @@ mod zot;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Problem;
 use crate::content::blobs::FilePart;
-use crate::kit::file::PathError;
+use crate::kit::file::{PathError, if_exists};
 use crate::oci::Digest;
 use crate::oci::layout::InvalidLayout;
 use archive::Archive;
@@ -189,11 +190,38 @@ impl Source {
     }
 }
 
+/// The file at a path. `None` if there is nothing. Fails if there is something else, such as a pipe.
+fn file_part(path: &Path) -> io::Result<Option<FilePart>> {
+    match FilePart::whole(path)? {
+        Some(part) => Ok(Some(part)),
+        None => no_part(path),
+    }
+}
+
+/// `None` if there is nothing at a path where no file can be opened. Fails if there is something else.
+fn no_part(path: &Path) -> io::Result<Option<FilePart>> {
+    let found = other_kind(path)?;
+    found.map_or(Ok(None), |kind| Err(io::Error::other(format!("it is {kind}, not a file"))))
+}
+
+/// The kind of what is at a path where no file can be opened. `None` if there is nothing.
+fn other_kind(path: &Path) -> io::Result<Option<&'static str>> {
+    let Some(own) = if_exists(path.symlink_metadata())? else { return Ok(None) };
+    let found = if own.is_symlink() { if_exists(path.metadata())? } else { Some(own) };
+    Ok(Some(match found.map(|metadata| metadata.file_type()) {
+        None => "a symbolic link that leads nowhere",
+        Some(kind) if kind.is_dir() => "a directory",
+        Some(kind) if kind.is_fifo() => "a pipe",
+        Some(kind) if kind.is_socket() => "a socket",
+        Some(_) => "a device",
+    }))
+}
+
 /// The names in a directory, sorted, with whether each is a directory. Empty if the directory does not exist. Reports what
 /// cannot be read, and directories that are reached by a symbolic link: they may lead anywhere.
 fn entries(directory: &Path, report: &mut dyn FnMut(Problem)) -> Vec<(String, bool)> {
     let mut found = Vec::new();
-    let read = match crate::kit::file::if_exists(std::fs::read_dir(directory)) {
+    let read = match if_exists(std::fs::read_dir(directory)) {
         Ok(read) => read,
         Err(error) => {
             report(Problem::new(directory.display(), format!("cannot be listed: {error}")));

@@ -243,8 +243,13 @@ async fn a_directory_with_something_else_in_it_is_left_alone() {
     refused(&served, "is neither empty nor a backup: choose another directory");
     restored.stop();
     refused(&served, "is neither empty nor a backup: choose another directory");
-    let done = restore(&served, &root, &[]);
-    assert!(done.code == Some(1) && done.stderr.contains("choose another directory"), "{done:?}");
+    let other_backup = place.path().join("other backup");
+    back_up(&root, &other_backup, &[]);
+    for (from, to) in [(&served, &root), (&backup, &served), (&backup, &other_backup)] {
+        let done = restore(from, to, &[]);
+        let why = format!("{} is not empty: choose another directory", to.display());
+        assert!(done.code == Some(1) && done.stderr.contains(&why), "{done:?}");
+    }
     let restored = serve(&served);
     assert_eq!(pull(&restored.anonymous(), "b", "1").await, Some(pushed));
     // A registry that runs is not restored from.

@@ -64,3 +64,28 @@ fn a_schedule_is_accepted_or_refused_with_the_reason() {
         assert_eq!(found, expected, "{keys}");
     }
 }
+
+#[test]
+fn a_directory_without_certificates_is_reported() {
+    let place = tempfile::tempdir().expect("a temporary directory can be made");
+    let directory = place.path();
+    let found = || findings(&format!("urls = ['https://a.example']\nonDemand = true\ncertDir = {directory:?}"));
+    let why = format!(
+        "certDir: {directory:?} has no effect: it contains neither *.crt, which are trusted, nor client.cert with \
+         client.key, which this registry sends"
+    );
+    assert_eq!(found(), [why.as_str()]);
+    // These are not read.
+    for name in ["ca.pem", "client.key", "crt"] {
+        std::fs::write(directory.join(name), "").expect("a file can be written there");
+    }
+    assert_eq!(found(), [why.as_str()]);
+    for name in ["client.cert", "ca.crt"] {
+        std::fs::write(directory.join(name), "").expect("a file can be written there");
+        assert_eq!(found(), [""; 0], "{name}");
+        std::fs::remove_file(directory.join(name)).expect("a file can be removed");
+    }
+    // The start reports it.
+    std::fs::remove_dir_all(directory).expect("a directory can be removed");
+    assert_eq!(found(), [""; 0]);
+}

@@ -44,8 +44,8 @@ pub(crate) enum TransferOutcome {
 /// Why a directory cannot be the target of a transfer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("{} is neither empty nor a backup: choose another directory", directory.display())]
-    Occupied { directory: PathBuf },
+    #[error("{} is {}: choose another directory", directory.display(), expected.lacking())]
+    Occupied { directory: PathBuf, expected: Expected },
     /// It is the source directory, in it, or around it.
     #[error("{} overlaps the directory to copy from", directory.display())]
     Overlaps { directory: PathBuf },
@@ -53,6 +53,24 @@ pub(crate) enum TargetError {
     Busy { directory: PathBuf },
     #[error("{0}")]
     Failed(#[from] Error),
+}
+
+/// The directories that can be the target of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// An empty one.
+    Empty,
+    EmptyOrBackup,
+}
+
+impl Expected {
+    /// The predicate of a sentence about a directory that is not expected.
+    const fn lacking(self) -> &'static str {
+        match self {
+            Self::Empty => "not empty",
+            Self::EmptyOrBackup => "neither empty nor a backup",
+        }
+    }
 }
 
 /// The target directory of a transfer, locked.
@@ -67,15 +85,15 @@ pub(crate) struct Target {
 impl Target {
     /// Opens a directory for a backup: a new one, or one with an earlier backup.
     pub(crate) fn for_backup(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, TargetError> {
-        Self::open(directory, from, disk, true)
+        Self::open(directory, from, disk, Expected::EmptyOrBackup)
     }
 
     /// Opens a directory for a restored registry: a new one, or one with an unfinished restoration.
     pub(crate) fn for_registry(directory: &Path, from: &Tree, disk: Arc<dyn Disk>) -> Result<Self, TargetError> {
-        Self::open(directory, from, disk, false)
+        Self::open(directory, from, disk, Expected::Empty)
     }
 
-    fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, may_update: bool) -> Result<Self, TargetError> {
+    fn open(directory: &Path, from: &Tree, disk: Arc<dyn Disk>, expected: Expected) -> Result<Self, TargetError> {
         let failed = |operation, path: &Path| {
             let path = path.to_owned();
             move |source| TargetError::Failed(Error::io(operation, &path)(source))
@@ -85,9 +103,10 @@ impl Target {
             return Err(TargetError::Overlaps { directory: directory.to_owned() });
         }
         let marker = tree.backup_marker();
-        let is_ours = marker.exists() && (may_update || !tree.database().exists());
+        // A restoration that did not end has left the marker, and no database.
+        let is_ours = marker.exists() && (expected == Expected::EmptyOrBackup || !tree.database().exists());
         if !is_ours && !is_empty(directory).map_err(failed("read the metadata of", directory))? {
-            return Err(TargetError::Occupied { directory: directory.to_owned() });
+            return Err(TargetError::Occupied { directory: directory.to_owned(), expected });
         }
         if !directory.exists() {
             create_dir_all(&*disk, directory).map_err(failed("create", directory))?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use hyper::header;
 use hyper::{Response, StatusCode};
 
+use super::mirrored::failed;
 use crate::content::repository::{self, ManifestInfo, ManifestTarget, PutManifest, Repository};
 use crate::http::error::ApiError;
 use crate::http::request::{RequestBody, content_type, expected, has_already};
@@ -93,7 +94,7 @@ pub(in crate::http) async fn put(
     // A client that waits for `100 Continue` learns it before it sends the manifest.
     Manifest::check_type(content_type.as_ref()).map_err(repository::Error::ManifestInvalid)?;
     let expected = expected(context.info.headers)?;
-    let bytes = body.read(context.registry.manifest_bytes_max()).await?;
+    let bytes = body.read_manifest(context.registry.manifest_bytes_max()).await?;
     let tags = match &target {
         ManifestTarget::Digest { tags, .. } => tags.clone(),
         ManifestTarget::Tag(_) => Vec::new(),
@@ -135,17 +136,24 @@ async fn store(
     repository: Repository,
     put: PutManifest,
 ) -> Result<ManifestInfo, ApiError> {
+    let caller = context.caller.clone();
     let Some(mirror) = context.registry.mirror().filter(|mirror| mirror.mirrors(name)) else {
-        return context.blocking(move || repository.put_manifest(put)).await;
+        let put = move || repository.put_manifest(put).map_err(|error| ApiError::of_change(error, &caller));
+        return context.blocking(put).await;
     };
     let (again, first) = (repository.clone(), put.clone());
     let stored = context.blocking(move || Ok::<_, repository::Error>(repository.put_manifest(first))).await?;
     match stored {
         Err(repository::Error::ManifestContentMissing { missing }) => {
-            mirror.bring(name, &missing).await;
-            context.blocking(move || again.put_manifest(put)).await
+            let failure = mirror.bring(name, &missing).await;
+            let stored = context.blocking(move || Ok::<_, repository::Error>(again.put_manifest(put))).await?;
+            match (stored, failure) {
+                // The upstream may have what is missing, and the client can try again.
+                (Err(repository::Error::ManifestContentMissing { .. }), Some(error)) => Err(failed(&error, name)),
+                (stored, _) => stored.map_err(|error| ApiError::of_change(error, &caller)),
+            }
         }
-        stored => Ok(stored?),
+        stored => stored.map_err(|error| ApiError::of_change(error, &caller)),
     }
 }
 

@@ -360,7 +360,7 @@ fn refused(error: &mirror::Error, name: &RepositoryName, unknown: impl FnOnce() 
 }
 
 /// The error of an upstream that does not provide what is requested. The message names the upstream and the reason.
-fn failed(error: &mirror::Error, name: &RepositoryName) -> ApiError {
+pub(super) fn failed(error: &mirror::Error, name: &RepositoryName) -> ApiError {
     let status = match error {
         mirror::Error::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
         mirror::Error::Store(error) if error.is_no_space() => return ApiError::no_space(error),

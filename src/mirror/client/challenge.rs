@@ -1,6 +1,9 @@
 //! [`Challenge`]: how an upstream wants its callers to authenticate (`WWW-Authenticate`, RFC 9110, 11.6.1).
 
 use hyper::header::{self, HeaderMap};
+use url::Url;
+
+use super::transport::host_of;
 
 /// The most bytes of a challenge that are read.
 const CHALLENGE_BYTES_MAX: usize = 4096;
@@ -19,6 +22,13 @@ pub(super) struct Bearer {
     pub(super) realm: String,
     /// The name of the registry there. Empty if the challenge has none.
     pub(super) service: String,
+}
+
+impl Bearer {
+    /// Host and port of the token service, if its URL is valid.
+    pub(super) fn host(&self) -> Option<String> {
+        self.realm.parse::<Url>().ok().map(|url| host_of(&url))
+    }
 }
 
 impl Challenge {

@@ -27,9 +27,9 @@ pub(crate) enum Error {
     /// The host has no address, or no address responds.
     #[error("{host} cannot be reached: {cause}")]
     Unreachable { host: String, cause: String },
-    /// The certificate of the host is not trusted, or names another host.
-    #[error("the certificate of {host} is not accepted: {cause}")]
-    Certificate { host: String, cause: String },
+    /// The certificate of the host is not trusted, not valid now, or names another host. `fault` says which.
+    #[error("the certificate of {host} {fault}")]
+    Certificate { host: String, fault: String },
     #[error("{host} did not respond within {} s", after.as_secs_f32())]
     Timeout { host: String, after: Duration },
     /// The connection broke.

@@ -10,7 +10,7 @@ use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// The names that are requested in one page.
 const PAGE: usize = 1000;
-/// The most pages of a list.
+/// The most pages of a list. More are left out.
 const PAGES_MAX: usize = 1000;
 /// The most names of a list. More are left out.
 pub(crate) const NAMES_MAX: usize = 100_000;
@@ -95,20 +95,21 @@ impl Client {
                 read(&bytes).map_err(|error| self.invalid(format!("a list is not JSON as expected: {error}")))?;
             let has_names = !page.is_empty();
             names.extend(page);
-            if names.len() >= NAMES_MAX {
+            if names.len() > NAMES_MAX {
                 tracing::warn!(
                     host = self.host(),
                     path,
                     "the list has more than {NAMES_MAX} names: the rest is left out"
                 );
                 names.truncate(NAMES_MAX);
-                break;
+                return Ok(Some(names));
             }
             match next.filter(|next| has_names && *next != query) {
                 Some(next) => query = next,
-                None => break,
+                None => return Ok(Some(names)),
             }
         }
+        tracing::warn!(host = self.host(), path, "the list has more than {PAGES_MAX} pages: the rest is left out");
         Ok(Some(names))
     }
 }

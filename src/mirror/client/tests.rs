@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod tokens;
+
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::SocketAddr;

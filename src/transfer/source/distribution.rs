@@ -14,9 +14,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Content, Item, Root, Visit, entries};
+use super::{Content, Item, Root, Visit, entries, file_part, other_kind};
 use crate::content::blobs::FilePart;
-use crate::kit::file::open_regular;
+use crate::kit::file::{if_exists, open_regular};
 use crate::oci::Digest;
 use crate::transfer::Problem;
 
@@ -39,7 +39,7 @@ impl Content for BlobFiles {
     fn part(&self, digest: Digest) -> io::Result<Option<FilePart>> {
         let hex = digest.hex();
         let directory = self.0.join(digest.algorithm().as_str()).join(&hex[..2]).join(&hex);
-        FilePart::whole(&directory.join("data"))
+        file_part(&directory.join("data"))
     }
 }
 
@@ -60,7 +60,9 @@ impl Distribution {
             let directory = repositories.join(&name);
             let mut below = Vec::new();
             for (entry, is_directory) in listed(&directory, visit) {
-                if is_directory && entry == "_manifests" {
+                if entry == "_manifests" && !is_directory {
+                    let _ = visit(problem(directory.join(entry).display(), "it is not a directory"));
+                } else if entry == "_manifests" {
                     if self.repository(&name, &directory.join(entry), visit).is_break() {
                         return;
                     }
@@ -96,8 +98,9 @@ impl Distribution {
         for (algorithm, _) in listed(&revisions, visit) {
             let directory = revisions.join(&algorithm);
             for (hex, _) in listed(&directory, visit) {
-                let item = match (directory.join(&hex).join("link").try_exists(), format!("{algorithm}:{hex}").parse())
-                {
+                // The link is not read, so that it may be damaged.
+                let link = if_exists(directory.join(&hex).join("link").symlink_metadata());
+                let item = match (link.map(|link| link.is_some()), format!("{algorithm}:{hex}").parse()) {
                     (Ok(true), Ok(digest)) => root(None, digest),
                     // Without a link, the manifest was deleted.
                     (Ok(false), _) => continue,
@@ -124,7 +127,10 @@ fn listed(directory: &Path, visit: &mut Visit<'_>) -> Vec<(String, bool)> {
 
 /// Reads the digest in a link. `None` if there is no link.
 fn read_link(path: &Path) -> io::Result<Option<Digest>> {
-    let Some(file) = open_regular(path)? else { return Ok(None) };
+    let Some(file) = open_regular(path)? else {
+        let found = other_kind(path)?;
+        return found.map_or(Ok(None), |kind| Err(io::Error::other(format!("its link is {kind}, not a file"))));
+    };
     let mut text = String::new();
     file.take(LINK_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim();

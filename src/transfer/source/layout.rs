@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Content, INDEX_BYTES_MAX, Item, Root, SourceError, Visit, entries};
+use super::{Content, INDEX_BYTES_MAX, Item, Root, SourceError, Visit, entries, file_part, no_part};
 use crate::content::blobs::FilePart;
 use crate::oci::layout::read_index;
 use crate::oci::{Digest, Tag};
@@ -39,11 +39,16 @@ struct Directory {
 
 impl Content for Directory {
     fn part(&self, digest: Digest) -> io::Result<Option<FilePart>> {
-        let own = FilePart::whole(&blob_path(&self.path, digest))?;
-        match (own, &self.shared) {
-            (None, Some(shared)) => FilePart::whole(&blob_path(shared, digest)),
-            (own, _) => Ok(own),
+        let own = blob_path(&self.path, digest);
+        if let Some(part) = FilePart::whole(&own)? {
+            return Ok(Some(part));
         }
+        if let Some(shared) = &self.shared
+            && let Some(part) = file_part(&blob_path(shared, digest))?
+        {
+            return Ok(Some(part));
+        }
+        no_part(&own)
     }
 
     fn digests(&self, report: &mut dyn FnMut(Problem)) -> io::Result<Vec<Digest>> {
@@ -75,7 +80,7 @@ impl Layout {
         let path = directory.join(INDEX_FILE);
         let too_long = || io::Error::other(format!("it has more than {} MiB", INDEX_BYTES_MAX >> 20));
         let read = |part: FilePart| part.read(INDEX_BYTES_MAX)?.ok_or_else(too_long);
-        let index = FilePart::whole(&path).and_then(|part| read(part.ok_or(io::ErrorKind::NotFound)?));
+        let index = file_part(&path).and_then(|part| read(part.ok_or(io::ErrorKind::NotFound)?));
         let index = index.map_err(SourceError::io("read", &path))?;
         let content = Arc::new(Directory { path: directory.to_owned(), shared });
         Ok(Self { content, index, path, repository: None })

@@ -1,7 +1,7 @@
 //! `kill -9` of the real program while blobs arrive: nothing wrong is stored or served, and the next request continues
 //! where the killed one stopped.
 //!
-//! `CORACLE_FULL=1` runs 200 kills. `cargo test --test it mirror::kills -- --nocapture` prints what was seen.
+//! `CORACLE_FULL=1` runs 60 kills. `cargo test --test it mirror::kills -- --nocapture` prints what was seen.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ fn check_blobs(root: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_during_fills_store_nothing_wrong_and_fills_continue() {
-    let kills = if is_long_form() { 200 } else { 5 };
+    let kills = if is_long_form() { 60 } else { 5 };
     let upstream = TestRegistry::open().await;
     let between = Between::before(upstream.running.address()).await;
     between.set(Mode::Throttle(BYTES_PER_SECOND));

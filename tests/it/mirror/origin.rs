@@ -59,6 +59,25 @@ async fn a_push_may_leave_out_blobs_that_the_upstream_has() {
 }
 
 #[tokio::test]
+async fn a_push_that_needs_a_blob_of_an_upstream_that_fails_can_be_repeated() {
+    let t = Setting::new("1h").await;
+    let mut image = push_image(&t.pusher(), "app", "1", 10).await;
+    image["annotations"] = serde_json::json!({ "pushed": "here" });
+    t.between.set(Mode::Status(500));
+    let answer = put_manifest(&t.puller(), "up/app", "own", &image).await.status(502);
+    let why = format!("{} failed with status 500", t.between.address);
+    assert!(answer.text().contains(&why), "{}", answer.text());
+    t.between.set(Mode::Forward);
+    super::sync::until("the end of the pause", async || {
+        put_manifest(&t.puller(), "up/app", "own", &image).await.status.as_u16() == 201
+    })
+    .await;
+    t.between.set(Mode::Status(404));
+    image["layers"][0]["digest"] = sha256(b"nowhere").into();
+    put_manifest(&t.puller(), "up/app", "own", &image).await.error(400, "MANIFEST_BLOB_UNKNOWN");
+}
+
+#[tokio::test]
 async fn a_blob_of_another_repository_is_linked_only_if_it_came_from_the_same_upstream() {
     let t = Setting::new("1h").await;
     let blob = noise(1000, 7);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coracle::config::Config;
 use coracle::{AccessPolicy, Registry};
 use parking_lot::Mutex;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -60,9 +61,32 @@ async fn an_upstream_with_its_own_authority_is_reached_over_http_2() {
     let requests = between.total();
     let untrusting = mirror(between.address, "").await;
     let answer = untrusting.anonymous().get("/v2/up/app/manifests/1").send().await.status(502);
-    let why = format!("the certificate of {} is not accepted", between.address);
+    let why = "is not trusted: it is self-signed, or signed by an unknown authority";
+    let why = format!("the certificate of {} {why}", between.address);
     assert!(answer.text().contains(&why), "{}", answer.text());
     assert_eq!(between.total(), requests, "no request is sent to a host that is not trusted");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_reported_with_its_date() {
+    let upstream = TestRegistry::open().await;
+    let directory = tempfile::tempdir().unwrap();
+    let trusted = directory.path().join("trusted");
+    std::fs::create_dir(&trusted).unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2019, 2, 1), rcgen::date_time_ymd(2020, 2, 1));
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    for file in ["trusted/ca.crt", "cert.pem"] {
+        std::fs::write(directory.path().join(file), &certificate).unwrap();
+    }
+    std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let between = Between::with_tls(upstream.running.address(), directory.path()).await;
+    let mirror = mirror(between.address, &format!("certDir = '{}'", trusted.display())).await;
+    let answer = mirror.anonymous().get("/v2/up/app/manifests/1").send().await.status(502);
+    let why = format!("the certificate of {} expired at 2020-02-01 00:00 UTC", between.address);
+    assert!(answer.text().contains(&why), "{}", answer.text());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::written::{Distribution, layout};
 use super::{command, create, is_partial, pull, serve, succeeds};
-use crate::support::content::{image, noise, push_blob, put_manifest, sha256};
+use crate::support::content::{bytes, image, noise, push_blob, put_manifest, sha256};
 use crate::support::process::{Program, Running};
 
 /// The digest of 1 GiB of zeros.
@@ -69,6 +69,58 @@ async fn an_unreadable_directory_leaves_the_rest_of_a_store() {
     let listed = skipped(&found);
     assert!(listed.iter().any(|item| item.starts_with(old.to_str().unwrap())), "{listed:?}");
     assert!(!found.to_string().contains("/proc/"), "{found}");
+}
+
+#[tokio::test]
+async fn a_pipe_or_a_directory_in_place_of_a_file_is_listed_as_that() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, old) = (place.path().join("data"), place.path().join("old"));
+    let store = Distribution::new(&old);
+    let good = store.image("team/app", "1", b"good");
+    let tag = |tag: &str| store.0.join("repositories/team/app/_manifests/tags").join(tag).join("current");
+    for name in ["pipe", "directory", "dangling", "deleted"] {
+        std::fs::create_dir_all(tag(name)).unwrap();
+    }
+    pipe(&tag("pipe").join("link"));
+    std::fs::create_dir(tag("directory").join("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", tag("dangling").join("link")).unwrap();
+    for (repository, is_manifest) in [("bad/manifest", true), ("bad/layer", false)] {
+        let image = store.image(repository, "1", repository.as_bytes());
+        let layer = image["layers"][0]["digest"].as_str().unwrap().to_owned();
+        let data = store.data(&if is_manifest { sha256(&bytes(&image)) } else { layer });
+        std::fs::remove_file(&data).unwrap();
+        pipe(&data);
+    }
+    std::fs::create_dir_all(store.0.join("repositories/bad/repository")).unwrap();
+    pipe(&store.0.join("repositories/bad/repository/_manifests"));
+    // An image whose bytes are a directory, in a store of zot.
+    let zot = place.path().join("zot");
+    layout(&zot.join("app"), &[(Some("1"), &good, &[])]);
+    let manifest = zot.join("app/blobs/sha256").join(&sha256(&bytes(&good))[7..]);
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+
+    create(&root);
+    let found = is_partial(&root, &[old.to_str().unwrap()]);
+    let listed = found["problems"].as_array().unwrap();
+    for (item, why) in [
+        ("team/app:pipe", "its link is a pipe, not a file"),
+        ("team/app:directory", "its link is a directory, not a file"),
+        ("team/app:dangling", "its link is a symbolic link that leads nowhere, not a file"),
+        ("bad/manifest:1", "cannot be read: it is a pipe, not a file"),
+        ("bad/layer:1", "cannot be read: it is a pipe, not a file"),
+        ("bad/repository/_manifests", "it is not a directory"),
+    ] {
+        let text = |problem: &Value, key: &str| problem[key].as_str().unwrap().to_owned();
+        let is_it = |problem: &Value| text(problem, "what").ends_with(item) && text(problem, "why").ends_with(why);
+        assert!(listed.iter().any(is_it), "{item}: {found}");
+    }
+    assert_eq!(found["skipped"], json!(6), "{found}");
+    let running = serve(&root);
+    pull(&running.anonymous(), "team/app", "1", &good).await;
+    running.stop();
+    let found = is_partial(&root, &[zot.to_str().unwrap()]);
+    assert!(found["problems"][0]["why"].as_str().unwrap().ends_with("it is a directory, not a file"), "{found}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! A store of docker's registry with many images, many shared layers and some damage, imported in place.
-//! `CORACLE_FULL=1` makes it a thousand images.
+//! `CORACLE_FULL=1` makes it 400 images.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -57,7 +57,7 @@ async fn manifest(caller: &Caller, repository: &str, reference: &str) -> Vec<u8>
 
 #[tokio::test]
 async fn many_images_are_imported_in_place_with_every_digest_and_their_damage_is_listed() {
-    let count = if is_long_form() { 1000 } else { 100 };
+    let count = if is_long_form() { 400 } else { 100 };
     let place = tempfile::tempdir().unwrap();
     let (root, old) = (place.path().join("data"), place.path().join("old"));
     let store = Distribution::new(&old);
