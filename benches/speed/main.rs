@@ -1,8 +1,10 @@
 //! The speed of the registry next to another one. `cargo bench --bench speed -- --help`.
 //!
-//! Starts coracle and a peer on the same machine and disk, gives both the same work in turns (A B A B), looks at
-//! every byte that comes back, and prints medians and ratios. Both are as they are by default, except that coracle
-//! lets anybody in, as the peer does, and that neither logs requests. Looks at `/proc`, so on Linux only.
+//! Starts coracle and a peer on the same machine and disk, gives both the same work in turns (A B A B), and prints
+//! medians and ratios. Both have their default settings (docker-registry those of Debian), except that both let anybody
+//! in, and that neither logs requests. Only the work `log-*` has an access log. The benchmark compares every byte of
+//! pulled blobs, with curl only their size. It checks the status and the length of small responses. It needs the
+//! `/proc` of Linux.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people are far below 2^52")]

@@ -119,14 +119,17 @@ impl Server {
         format!("{}://localhost{path}", self.scheme)
     }
 
-    /// Debian's, with nothing of this process's environment: it would read much of it as configuration.
+    /// Debian's, as Debian's /etc/docker/registry/config.yml configures it, but without users and without a log of
+    /// requests. It gets nothing of this process's environment, because it would read much of it as configuration.
     fn docker_registry(setting: Setting) -> Self {
         let root = directory();
         let address = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
         let config = root.path().join("config.yml");
         let mut text = format!(
-            "version: 0.1\nlog:\n  accesslog:\n    disabled: true\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  \
-             delete:\n    enabled: true\nhttp:\n  addr: {address}\n",
+            "version: 0.1\nlog:\n  accesslog:\n    disabled: true\n  level: error\nstorage:\n  cache:\n    \
+             blobdescriptor: inmemory\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhealth:\n  \
+             storagedriver:\n    enabled: true\n    interval: 10s\n    threshold: 3\nhttp:\n  addr: {address}\n  \
+             headers:\n    X-Content-Type-Options: [nosniff]\n",
             root.path().display()
         );
         if let Setting::Tls(key) = setting {

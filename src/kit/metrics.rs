@@ -126,6 +126,7 @@ pub(crate) struct Metrics {
     /// The sum of these, of which the library tells nothing.
     rate_limited_sum: AtomicU64,
     connections: Gauge,
+    refused_connections: Counter<u64, AtomicU64>,
     storage_free: Gauge,
     storage_least: Gauge,
     storage_read_only: Gauge,
@@ -214,6 +215,9 @@ impl Metrics {
         registry.register("coracle_http_rate_limited", "Requests refused by http.ratelimit", rate_limited.clone());
         let connections = Gauge::default();
         registry.register("coracle_http_connections", "Open connections", connections.clone());
+        let refused_connections = Counter::default();
+        let help = "Connections closed at once, as their address had too many (http.limits.maxConnectionsPerAddress)";
+        registry.register("coracle_http_refused_connections", help, refused_connections.clone());
         let [storage_free, storage_least, storage_read_only] = std::array::from_fn(|_| Gauge::default());
         for (name, help, gauge) in [
             ("coracle_storage_free", "Free on the disk of the data directory", &storage_free),
@@ -263,6 +267,7 @@ impl Metrics {
             rate_limited,
             rate_limited_sum: AtomicU64::default(),
             connections,
+            refused_connections,
             storage_free,
             storage_least,
             storage_read_only,
@@ -315,6 +320,11 @@ impl Metrics {
     pub(crate) fn connection(&self) -> ConnectionGuard {
         self.connections.inc();
         ConnectionGuard(self.connections.clone())
+    }
+
+    /// Counts a connection that was refused because of the share of its address.
+    pub(crate) fn refused_connection(&self) {
+        self.refused_connections.inc();
     }
 
     /// Sets the state of the storage: free bytes and `storage.minFreeSpace`, if they are known, and whether it is read-only.

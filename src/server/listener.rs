@@ -1,23 +1,29 @@
 //! [`Listener`]: a socket that accepts connections. It was opened here or by systemd, for TCP or as a unix socket.
+//! [`Port`]: a listener, and what it serves.
 
 use std::fmt;
 use std::fs::FileType;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::fs::{Gid, Mode, chmod, chown};
+use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain};
 use tokio::net::{TcpListener, UnixListener};
 
+use super::connections::Connections;
 use super::socket::Socket;
 use crate::admin::socket::by_short_path;
 use crate::config::{Address, Listen, Speaks, UnixSocket};
+use crate::http::OwnHosts;
+use crate::kit::file::FileId;
 
 /// The groups of the system.
 const GROUPS: &str = "/etc/group";
@@ -43,20 +49,16 @@ enum ListeningSocket {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// The device and the inode, since another process may have replaced the file.
-    identity: (u64, u64),
+    /// The identity of our file. Another process may have replaced it.
+    identity: FileId,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| FileId::from(&found) == self.identity) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 impl From<TcpListener> for Listener {
@@ -80,8 +82,7 @@ impl Listener {
                     Address::Ip(ip) => TcpListener::bind((*ip, *port)).await,
                 };
                 let listener = match (bound, address) {
-                    // The system may have no IPv6.
-                    (Err(_), Address::All) => TcpListener::bind(("0.0.0.0", *port)).await?,
+                    (Err(error), Address::All) if lacks_ipv6(&error) => TcpListener::bind(("0.0.0.0", *port)).await?,
                     (bound, _) => bound?,
                 };
                 Ok(Self { speaks: *speaks, ..listener.into() })
@@ -147,23 +148,39 @@ impl fmt::Display for Listener {
     }
 }
 
-/// Waits for a connection on any of some listeners. `next` is the one to ask first, so that none is left out.
-pub(super) async fn accept<'l, T>(
-    listeners: &'l [T],
-    listener: impl Fn(&T) -> &Listener,
+/// A listener, and what it serves.
+pub(super) struct Port {
+    pub(super) listener: Listener,
+    pub(super) has_tls: bool,
+    pub(super) only_challenges: bool,
+    pub(super) own_hosts: Arc<OwnHosts>,
+}
+
+/// Waits until there is room for one more connection, and accepts the next one of any port. `next` is the port to ask
+/// first, so that none is left out.
+pub(super) async fn accept<'p>(
+    ports: &'p [Port],
     next: &mut usize,
-) -> (&'l T, io::Result<(Socket, Option<SocketAddr>)>) {
+    connections: &Connections,
+) -> (&'p Port, io::Result<(Socket, Option<SocketAddr>)>) {
+    connections.room().await;
     std::future::poll_fn(|context| {
-        for offset in 0..listeners.len() {
-            let at = (*next + offset) % listeners.len();
-            if let Poll::Ready(accepted) = listener(&listeners[at]).poll_accept(context) {
+        for offset in 0..ports.len() {
+            let at = (*next + offset) % ports.len();
+            if let Poll::Ready(accepted) = ports[at].listener.poll_accept(context) {
                 *next = at + 1;
-                return Poll::Ready((&listeners[at], accepted));
+                return Poll::Ready((&ports[at], accepted));
             }
         }
         Poll::Pending
     })
     .await
+}
+
+/// Whether an IPv6 socket failed because the system has no IPv6. If another program has the port on IPv6, a registry on
+/// IPv4 alone would leave the clients that use IPv6 to that program.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 /// Checks what does not depend on other programs: whether the group of the socket exists.
@@ -193,7 +210,7 @@ fn open_unix(path: &Path, rights: &UnixSocket) -> io::Result<(UnixListener, Sock
             chown(&new, None, Some(group))?;
         }
         chmod(&new, Mode::from_raw_mode(rights.mode.bits()))?;
-        let identity = identity(&new)?;
+        let identity = FileId::from(&std::fs::symlink_metadata(&new)?);
         std::fs::rename(&new, path)?;
         Ok(SocketFile { path: path.to_owned(), identity })
     })();

@@ -1,23 +1,29 @@
 //! Maintenance: the background work of a running registry.
 //!
-//! Each kind of work is a task that sleeps most of the time. The check whether work is due takes microseconds and runs
-//! on the task itself. The work runs on a thread for blocking work. Stopping the registry waits for the current step.
+//! Each kind of work is a task that sleeps most of the time. The work runs on a thread for blocking work. So does a
+//! check that reads the database, because the first read after a failure opens the database again. Other checks run on
+//! the task itself. Stopping the registry waits for the current step.
 
+mod mirror;
+
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
 use crate::kit::blocking;
 use crate::kit::clock::Timestamp;
-use crate::mirror::{Mirror, Patience, SyncScope};
+use crate::kit::log_limit::LogLimit;
+use crate::mirror::Mirror;
 use crate::registry::{Shared, Work};
 
 /// How often the last uses of keys and sessions, and leases, are written. A crash loses at most this much of them.
@@ -26,7 +32,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
 const KEYS_INTERVAL: Duration = Duration::from_mins(5);
 /// How often changes are made durable if `storage.commit` is off. A crash loses at most this much of them.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// How often expired tags are removed. A check costs microseconds.
+/// How often expired tags are removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often leftover files of deleted blobs are looked for. They are rare.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
@@ -34,9 +40,6 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
 /// How often pulls are written. A crash loses at most this much of them.
 const PULLS_INTERVAL: Duration = Duration::from_secs(10);
-/// The shortest and the longest time between two looks at what the mirror holds.
-const EVICTION_PAUSE: Duration = Duration::from_millis(200);
-const EVICTION_INTERVAL: Duration = Duration::from_hours(1);
 /// How often repositories are looked for whose facts have to be read again. They are rare.
 const FACTS_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the htpasswd file is checked. A changed password there ends sessions this much later.
@@ -48,24 +51,20 @@ const RECHECK_INTERVAL_MAX: Duration = Duration::from_mins(5);
 const JOURNAL: &str = "writing the journal of manifests";
 const PULLS: &str = "writing the counts of pulls";
 const USES: &str = "writing the uses of mirrored content";
-/// The longest time before the first garbage collection after a start. The leases of the minute before a crash were not
-/// written, and their clients may return.
-const FIRST_COLLECTION: Duration = Duration::from_mins(5);
-/// The longest time before the first synchronisation after a start.
-const FIRST_SYNC: Duration = Duration::from_secs(20);
-/// The pause before a synchronisation that failed is repeated. Each further one is twice as long, up to the interval.
-const SYNC_PAUSE: Duration = Duration::from_mins(1);
-/// The pause after the first run of a takeover. Each of the next six pauses is twice as long.
-const TAKEOVER_PAUSE: Duration = Duration::from_millis(500);
-/// A run of a takeover is followed by a pause of at least this many times its duration.
-const TAKEOVER_PAUSE_FACTOR: u32 = 2;
+const COLLECTION: &str = "garbage collection";
+/// How often the log says that the same work fails.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// The longest time before the first garbage collection and the first scrub after a start. The leases of the minute
+/// before a crash were not written, and their clients may return before the garbage collection. The scrub leaves the
+/// disk to the clients that waited for the start.
+const FIRST_LONG_WORK: Duration = Duration::from_mins(5);
 /// A step of long work is followed by a pause of this many times its duration, in which clients have the disk.
 const PAUSE_FACTOR: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Starts all maintenance tasks.
 pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
-    let work = || Maintenance { shared: Arc::clone(shared), stopped: stopped.clone() };
+    let work = || Maintenance::new(shared, stopped);
     let config = shared.config();
     tasks.spawn(work().expire_uploads());
     tasks.spawn(work().tidy_tags());
@@ -126,7 +125,7 @@ pub(super) fn stop_mirror(shared: &Shared) {
 
 /// Writes everything that must be written before the registry ends.
 pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
-    let work = Maintenance { shared: Arc::clone(shared), stopped: stopped.clone() };
+    let work = Maintenance::new(shared, stopped);
     work.flush_once(true).await;
     work.run(PULLS, |shared| shared.stores().write_pulls()).await;
     work.run(USES, |shared| shared.stores().write_uses()).await;
@@ -134,20 +133,25 @@ pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) 
     work.run(JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
 }
 
-/// A duration that is up to a tenth shorter, so that several registries do not ask an upstream at the same time.
-fn jittered(duration: Duration) -> Duration {
-    duration.mul_f64(1.0 - rand::random::<f64>() / 10.0)
-}
-
 /// One maintenance task.
 struct Maintenance {
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
+    /// Limits the log lines about each kind of work that fails.
+    failures: Mutex<HashMap<&'static str, LogLimit>>,
 }
 
 impl Maintenance {
+    fn new(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) -> Self {
+        Self { shared: Arc::clone(shared), stopped: stopped.clone(), failures: Mutex::default() }
+    }
+
     /// Runs blocking work. An error is logged with the name of the work.
-    async fn run<T, E>(&self, what: &str, work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static) -> Option<T>
+    async fn run<T, E>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Option<T>
     where
         T: Send + 'static,
         E: fmt::Display + Send + 'static,
@@ -155,29 +159,37 @@ impl Maintenance {
         let shared = Arc::clone(&self.shared);
         match blocking::run(self.shared.work(), move || work(&shared)).await {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => tracing::error!(%error, "{what} failed"),
-            Err(error) => tracing::error!(%error, "{what} failed"),
+            Ok(Err(error)) => self.note_failure(what, &error),
+            Err(error) => self.note_failure(what, &error),
         }
         None
+    }
+
+    fn note_failure(&self, what: &'static str, error: &dyn fmt::Display) {
+        let mut failures = self.failures.lock();
+        if let Some(count) = failures.entry(what).or_insert_with(|| LogLimit::new(LOG_INTERVAL)).pass() {
+            tracing::error!(%error, count, "{what} failed");
+        }
     }
 
     /// Runs blocking work if it is due.
     async fn run_if<T, E>(
         &self,
-        what: &str,
-        is_due: Result<bool, impl fmt::Display>,
+        what: &'static str,
+        is_due: impl FnOnce(&Shared) -> Result<bool, E> + Send + 'static,
         work: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
     ) -> Option<T>
     where
         T: Send + 'static,
         E: fmt::Display + Send + 'static,
     {
-        match is_due {
-            Ok(true) => return self.run(what, work).await,
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "{what} failed"),
-        }
-        None
+        let checked = move |shared: &Shared| {
+            if !is_due(shared)? {
+                return Ok(None);
+            }
+            work(shared).map(Some)
+        };
+        self.run(what, checked).await.flatten()
     }
 
     /// Writes the last uses of keys and sessions, leases and the steady clock.
@@ -205,18 +217,18 @@ impl Maintenance {
     /// Reads the htpasswd file when it changes, if there is one.
     async fn follow_file(self) {
         let what = "reading the htpasswd file";
-        let accounts = self.shared.accounts();
         if self.shared.config().http.auth.htpasswd.is_none() {
             self.run(what, |shared| shared.accounts().has_no_file(shared.stores().steady_time())).await;
             return;
         }
         loop {
-            let is_due = Ok::<_, Infallible>(accounts.is_file_due(self.shared.stores().steady_time()));
-            self.run_if(what, is_due, |shared| {
-                shared.accounts().follow_file(shared.stores().steady_time());
-                Ok::<_, Infallible>(())
-            })
-            .await;
+            if self.shared.accounts().is_file_due(self.shared.stores().steady_time()) {
+                let follow = |shared: &Shared| {
+                    shared.accounts().follow_file(shared.stores().steady_time());
+                    Ok::<_, Infallible>(())
+                };
+                self.run(what, follow).await;
+            }
             sleep(FILE_INTERVAL).await;
         }
     }
@@ -234,7 +246,7 @@ impl Maintenance {
     /// Removes expired tags, and history that is older than it is kept.
     async fn tidy_tags(self) {
         loop {
-            let is_due = self.shared.stores().is_tidying_due();
+            let is_due = |shared: &Shared| shared.stores().is_tidying_due();
             let tidied = self.run_if("removing expired tags", is_due, |shared| shared.stores().tidy_tags()).await;
             if let Some(tidied) = tidied {
                 tracing::info!(tidied.tags, tidied.past, "removed expired tags and old history");
@@ -257,7 +269,7 @@ impl Maintenance {
     /// Removes the files of deleted blobs that a lease or a crash kept from being removed at once.
     async fn sweep(self) {
         loop {
-            let is_due = self.shared.stores().has_orphans();
+            let is_due = |shared: &Shared| shared.stores().has_orphans();
             self.run_if("removing the files of deleted blobs", is_due, |shared| shared.stores().sweep()).await;
             sleep(SWEEP_INTERVAL).await;
         }
@@ -276,85 +288,11 @@ impl Maintenance {
         }
     }
 
-    /// Synchronises an upstream of the mirror, first shortly after the start. After a run that failed the next one starts
-    /// earlier.
-    async fn synchronise(self, upstream: usize, every: Duration) {
-        let Some(mirror) = self.shared.mirror() else { return };
-        let Some(state) = mirror.upstreams().get(upstream) else { return };
-        let host = state.label();
-        let mut failures = 0;
-        let mut wait = jittered((every / 10).min(FIRST_SYNC));
-        loop {
-            state.sync.plan(wait);
-            sleep(wait).await;
-            match mirror.synchronise(upstream, &SyncScope::All, Patience::Schedule, false).await {
-                Ok(report) if report.is_complete() => {
-                    failures = 0;
-                    let (tags, fetched, bytes) = (report.tags, report.fetched, report.bytes);
-                    tracing::info!(host, report.repositories, tags, fetched, bytes, "synchronised with an upstream");
-                }
-                Ok(report) => {
-                    failures += 1;
-                    let (tags, failed, stopped) = (report.tags, report.failed, report.stopped.as_deref());
-                    tracing::warn!(host, tags, failed, stopped, "could not synchronise everything with an upstream");
-                }
-                // A command does the same work.
-                Err(error) => tracing::debug!(host, %error, "a scheduled synchronisation did not start"),
-            }
-            let again = if failures > 0 { SYNC_PAUSE.saturating_mul(1 << (failures - 1).min(16)) } else { every };
-            wait = jittered(again.min(every));
-        }
-    }
-
-    /// Fetches everything from the registry that is taken over. Compares again until the registry is restarted without it,
-    /// because clients may still push there.
-    async fn take_over(self) {
-        let Some((mirror, at)) = self.shared.takeover_upstream() else { return };
-        let (mut failures, mut runs): (Option<Vec<String>>, u32) = (None, 0);
-        loop {
-            let began = Instant::now();
-            match mirror.synchronise(at, &SyncScope::All, Patience::Schedule, false).await {
-                Ok(report) => {
-                    let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
-                    if self.shared.note_takeover(&report, failures.as_deref()) {
-                        tracing::info!(tags, failed, "the takeover is done: restart without --takeover-from");
-                    } else if let Some(stopped) = report.stopped.as_ref().filter(|_| !self.shared.is_taken_over()) {
-                        tracing::warn!(tags, stopped, "the takeover continues later");
-                    } else {
-                        tracing::debug!(tags, fetched, failed, "compared with the registry that is taken over");
-                    }
-                    failures = Some(report.failures);
-                }
-                Err(error) => tracing::debug!(%error, "a run of the takeover did not start"),
-            }
-            runs = runs.saturating_add(1);
-            let usual = TAKEOVER_PAUSE.saturating_mul(1 << runs.min(6));
-            sleep(usual.max(began.elapsed() * TAKEOVER_PAUSE_FACTOR)).await;
-        }
-    }
-
-    /// Measures the mirrored content, and evicts what is beyond its limits.
-    async fn evict(self) {
-        let Some(mirror) = self.shared.mirror() else { return };
-        loop {
-            let pause = pause_between_steps(&self.stopped);
-            let evict =
-                move |shared: &Shared| shared.mirror().map(|mirror| mirror.evict(false, false, &pause)).transpose();
-            if let Some(Some(evicted)) = self.run("evicting mirrored content", evict).await
-                && evicted.bytes > 0
-            {
-                let (blobs, manifests, bytes) = (evicted.blobs, evicted.manifests, evicted.bytes);
-                tracing::info!(blobs, manifests, bytes, held = evicted.held.bytes(), "evicted mirrored content");
-            }
-            sleep(EVICTION_PAUSE).await;
-            let _ = timeout(EVICTION_INTERVAL, mirror.full()).await;
-        }
-    }
-
     /// Writes the rows of foreign layers that an earlier version did not write.
     async fn list_optional_layers(self) {
         let what = "listing the foreign layers of manifests";
-        let (is_due, pause) = (self.shared.stores().has_unlisted_layers(), pause_between_steps(&self.stopped));
+        let pause = pause_between_steps(&self.stopped);
+        let is_due = |shared: &Shared| shared.stores().has_unlisted_layers();
         let listed = self.run_if(what, is_due, move |shared| shared.stores().list_optional_layers(pause)).await;
         if listed == Some(true) {
             tracing::info!("listed the foreign layers of manifests that an earlier version stored");
@@ -365,14 +303,16 @@ impl Maintenance {
     async fn count_facts(self) {
         let what = "reading the facts of manifests";
         loop {
-            let (pause, is_missing) = (pause_between_steps(&self.stopped), self.shared.stores().has_uncounted_facts());
-            let is_missing = is_missing.unwrap_or(true);
-            let counted = self.run(what, move |shared| shared.stores().count_facts(pause)).await;
-            if is_missing && counted == Some(true) {
+            let pause = pause_between_steps(&self.stopped);
+            let count = move |shared: &Shared| {
+                let is_missing = shared.stores().has_uncounted_facts().unwrap_or(true);
+                shared.stores().count_facts(pause).map(|is_counted| is_missing && is_counted)
+            };
+            if self.run(what, count).await == Some(true) {
                 tracing::info!("read the facts of manifests that an earlier version stored");
             }
             sleep(FACTS_INTERVAL).await;
-            while self.shared.stores().has_uncounted_facts().is_ok_and(|is_missing| !is_missing) {
+            while self.run(what, |shared| shared.stores().has_uncounted_facts()).await == Some(false) {
                 sleep(FACTS_INTERVAL).await;
             }
         }
@@ -382,10 +322,12 @@ impl Maintenance {
     async fn write_pulls(self) {
         loop {
             sleep(PULLS_INTERVAL).await;
-            let is_due = Ok::<_, Infallible>(self.shared.stores().has_pulls());
-            self.run_if(PULLS, is_due, |shared| shared.stores().write_pulls()).await;
-            let is_due = Ok::<_, Infallible>(self.shared.stores().has_uses());
-            self.run_if(USES, is_due, |shared| shared.stores().write_uses()).await;
+            if self.shared.stores().has_pulls() {
+                self.run(PULLS, |shared| shared.stores().write_pulls()).await;
+            }
+            if self.shared.stores().has_uses() {
+                self.run(USES, |shared| shared.stores().write_uses()).await;
+            }
         }
     }
 
@@ -401,17 +343,17 @@ impl Maintenance {
     /// Runs retention and garbage collection, within the configured hours.
     async fn collect(self) {
         let rules = self.shared.config().storage.collection.clone();
-        sleep(rules.interval.min(FIRST_COLLECTION)).await;
+        sleep(rules.interval.min(FIRST_LONG_WORK)).await;
         loop {
             let now = Duration::from_micros(self.shared.now().micros());
             if rules.time_window.is_none_or(|window| window.contains(now)) {
                 if self.shared.stores().has_tag_rules() {
                     self.retain_tags().await;
                 }
-                match self.shared.stores().is_collection_due() {
-                    Ok(true) => self.collect_once().await,
-                    Ok(false) => self.shared.note_idle_collection(),
-                    Err(error) => tracing::error!(%error, "garbage collection failed"),
+                match self.run(COLLECTION, |shared| shared.stores().is_collection_due()).await {
+                    Some(true) => self.collect_once().await,
+                    Some(false) => self.shared.note_idle_collection(),
+                    None => {}
                 }
             }
             sleep(rules.interval).await;
@@ -438,7 +380,7 @@ impl Maintenance {
                 Work::describe_collection,
             )
         };
-        if let Some(collected) = self.run("garbage collection", collect).await {
+        if let Some(collected) = self.run(COLLECTION, collect).await {
             let (manifests, links) = (collected.manifests, collected.links);
             let (blobs, bytes) = (collected.blobs, collected.bytes);
             tracing::info!(manifests, links, blobs, bytes, "collected unreferenced manifests and blobs");
@@ -448,7 +390,7 @@ impl Maintenance {
     /// Checks stored data. A scrub that a stop interrupted continues with the remaining blobs.
     async fn scrub(self) {
         let rules = self.shared.config().extensions.scrub.clone();
-        sleep(rules.interval.min(FIRST_COLLECTION)).await;
+        sleep(rules.interval.min(FIRST_LONG_WORK)).await;
         loop {
             self.scrub_once(Some(self.shared.now().before(rules.interval))).await;
             sleep(rules.interval).await;

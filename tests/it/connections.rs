@@ -189,6 +189,8 @@ async fn one_address_does_not_take_the_places_of_others() {
     assert_eq!(first.answer().await.status, 201);
     drop(uploads);
     assert_eq!(waiting.answer().await.status, 200);
+    let metrics = t.anonymous().at(THERE).get("/metrics").send().await.status(200).text();
+    assert!(metrics.contains("\ncoracle_http_refused_connections_total "), "{metrics}");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! Where the registry listens: several addresses, unix sockets with their rights, and HTTP/2 without TLS.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
+
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::support::content::{noise, push_blob, push_image, sha256};
 use crate::support::http::Caller;
@@ -107,6 +110,27 @@ async fn a_socket_that_a_crash_left_is_replaced_and_one_in_use_is_not() {
     let refused = Program::new(["serve", "--root"]).arg(second.path()).arg(&file).with_admin().run();
     assert!(refused.stderr.contains("there is a file that is no socket"), "{refused:?}");
     assert_eq!(std::fs::read(&socket).unwrap(), b"a file");
+}
+
+/// The name localhost leads to `::1` first. A registry on IPv4 alone would leave its clients to the other program.
+#[test]
+fn a_port_that_another_program_has_on_ipv6_alone_is_in_use() {
+    let Ok(socket) = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None) else {
+        eprintln!("SKIPPED: the system has no IPv6");
+        return;
+    };
+    rustix::net::sockopt::set_ipv6_v6only(&socket, true).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+    rustix::net::listen(&socket, 1).unwrap();
+    let port = std::net::TcpListener::from(socket.try_clone().unwrap()).local_addr().unwrap().port();
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("coracle.toml");
+    for config in [format!("[http]\naddress = ''\nport = {port}\n"), format!("[http]\nlisten = [':{port}']\n")] {
+        std::fs::write(&file, &config).unwrap();
+        let refused = Program::new(["serve", "--root"]).arg(root.path().join("data")).arg(&file).with_admin().run();
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains("another program uses this"), "{refused:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,8 @@
 //! `coracle user` and `coracle apikey`, with a running and a stopped registry.
 
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
 use crate::support::process::{ADMIN, Program};
 
 #[tokio::test]
@@ -48,6 +51,38 @@ async fn users_and_keys_are_managed_beside_a_running_registry_and_without_one() 
         root.path().join(file).metadata().unwrap().mode() & 0o777
     };
     assert_eq!(mode("admin.sock"), 0o600);
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_delay_a_command() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let connect = |_| UnixStream::connect(root.path().join("admin.sock")).unwrap();
+    let silent: Vec<_> = (0..20).map(connect).collect();
+    let begun = Instant::now();
+    let listed = Program::new(["user", "list", "--root"]).arg(root.path()).run();
+    assert_eq!(listed.code, Some(0), "{listed:?}");
+    // A silent connection is closed after 10 s.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    drop(silent);
+    running.stop();
+}
+
+#[tokio::test]
+async fn a_command_that_is_too_long_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    // The second one does not fit into the buffer of the socket.
+    for count in [900, 4000] {
+        let create = Program::new(["apikey", "create", "--user", "admin", "--label", "ci", "--root"]).arg(root.path());
+        let scope = |number| ["--scope".to_owned(), format!("admin/{number}/{}", "s".repeat(80))];
+        let scopes: Vec<_> = (0..count).flat_map(scope).collect();
+        let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+        let refused = create.args(&scopes).run();
+        let why = "coracle: the command has more than 64 KiB: give fewer names, or patterns such as team/**";
+        assert_eq!((refused.code, refused.stderr.trim()), (Some(1), why));
+    }
+    running.stop();
 }
 
 #[tokio::test]

@@ -363,6 +363,7 @@ fn check_config_refuses_what_a_start_refuses() {
     for (name, content) in [("empty", ""), ("not-base64", "whsec_?"), ("none.pem", "no certificate")] {
         std::fs::write(files.path().join(name), content).unwrap();
     }
+    std::fs::write(files.path().join("large"), "s".repeat((64 << 10) + 1)).unwrap();
     let sinks = |more: &[&str]| {
         let sink = |more: &&str| format!("[[extensions.events.sinks]]\naddress = 'https://hooks.example'\n{more}\n");
         format!("[extensions.events]\nenable = true\n{}", more.iter().map(sink).collect::<String>())
@@ -381,6 +382,7 @@ fn check_config_refuses_what_a_start_refuses() {
     );
     for (config, why) in [
         (secret("empty"), "it has no secret"),
+        (secret("large"), "large: it is larger than 65536 bytes"),
         (secret("not-base64"), "whsec_ must be followed by base64"),
         (sinks(&["credentials.token = \"a\\nb\""]), "the credentials fit no header"),
         (sinks(&["", ""]), "two sinks have the same address: give them names"),
