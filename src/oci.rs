@@ -13,6 +13,7 @@ mod name;
 mod pattern;
 mod range;
 mod reference;
+mod size_check;
 mod spelling;
 mod tag_rule;
 mod upload_id;

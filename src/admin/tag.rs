@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Failure, Operation};
-use crate::content::repository::{Error as ContentError, HistoryFilter, Repository, TagChange};
+use crate::content::repository::{Error as ContentError, HistoryFilter, PlannedTag, Repository, TagChange};
 use crate::identity::accounts::Origin;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
 /// The largest number of entries in each list.
 const LISTED_MAX: usize = 10_000;
+/// The most tags that a restored tag displaces and that the answer names.
+const DISPLACED_MAX: usize = 100;
 
 /// List what the tags of a repository pointed at, and the manifests that were deleted by digest
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
@@ -91,6 +93,17 @@ pub(crate) struct RestoredTag {
     /// Why the next run of retention removes the tag again, if it does.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub(crate) removed_again: Option<String>,
+    /// Other tags that the next run of retention removes because of the restored one.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) displaced: Vec<DisplacedTag>,
+}
+
+/// A tag that the next run of retention removes, and would have kept before.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DisplacedTag {
+    pub(crate) tag: String,
+    /// The rule and its reason.
+    pub(crate) reason: String,
 }
 
 impl Operation for RestoreTag {
@@ -113,6 +126,7 @@ impl Operation for RestoreTag {
                 .ok_or_else(|| ContentError::TagPastUnknown { tag: tag.clone(), digest: None })?,
             (None, None) => return Err(Failure::Invalid("a tag or a digest is required".to_owned())),
         };
+        let before = repository.plan_before(call.pause)?;
         let original = if let Some(tag) = &tag {
             point(&repository, tag, digest).map_err(|error| match error {
                 ContentError::ManifestUnknown { .. } => Failure::Invalid(format!(
@@ -127,10 +141,15 @@ impl Operation for RestoreTag {
             None
         };
         let planned = repository.planned_tags(tag.as_slice())?.into_iter().find(|planned| !planned.decision.keeps);
-        let removed_again = planned.map(|planned| format!("{}: {}", planned.rule(), planned.decision.reason));
+        let why = |planned: &PlannedTag| format!("{}: {}", planned.rule(), planned.decision.reason);
+        let removed_again = planned.as_ref().map(why);
+        let displaced = repository.removed_since(&before, DISPLACED_MAX, call.pause)?;
+        let others = displaced.iter().filter(|planned| Some(&planned.tag) != tag.as_ref());
+        let displaced =
+            others.map(|planned| DisplacedTag { tag: planned.tag.to_string(), reason: why(planned) }).collect();
         let (tag, digest) = (tag.map(|tag| tag.to_string()), digest.to_string());
         let original = original.map(|digest| digest.to_string());
-        Ok(RestoredTag { repository: self.repository, tag, digest, original, removed_again })
+        Ok(RestoredTag { repository: self.repository, tag, digest, original, removed_again, displaced })
     }
 }
 

@@ -99,5 +99,11 @@ impl Report for RestoredTag {
         if let Some(why) = &self.removed_again {
             eprintln!("The next run of retention removes the tag again ({why}): lock the tag, or change the rule.");
         }
+        for displaced in &self.displaced {
+            eprintln!(
+                "The next run of retention now removes {}:{} ({}): lock it to keep it, or change the rule.",
+                self.repository, displaced.tag, displaced.reason
+            );
+        }
     }
 }

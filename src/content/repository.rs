@@ -42,6 +42,7 @@ mod quota;
 mod recover;
 mod referrer;
 mod retention;
+mod rights;
 #[cfg(test)]
 mod scene;
 mod scrub;
@@ -77,6 +78,7 @@ pub(crate) use referrer::ReferrerCursor;
 #[cfg(test)]
 pub(crate) use retention::decisions as retention_decisions;
 pub(crate) use retention::{Conditions, KeepTags, PlannedTag, Retain, Retained, Retention, RetentionPolicy};
+pub(crate) use rights::MissingRight;
 pub(crate) use scrub::{Scrubbed, Scrubbing};
 pub(crate) use tag::TagPage;
 pub(crate) use upload::Upload;

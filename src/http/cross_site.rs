@@ -132,7 +132,8 @@ fn has_bearer(head: &Parts) -> bool {
     head.headers.get(header::AUTHORIZATION).is_some_and(scheme)
 }
 
-/// Refuses a request for a foreign host if the operation needs no credentials.
+/// Refuses a request for a foreign host if the registry permits the operation without credentials. A request that needs
+/// credentials gets a challenge instead, because a proxy may pass on a host that the registry does not know.
 fn check_host(
     Context { registry, caller, client, .. }: &Context<'_>,
     head: &Parts,
@@ -149,9 +150,13 @@ fn check_host(
         Operation::Site(_) => true,
     };
     let Some(own_hosts) = own_hosts.filter(|_| !is_probe) else { return Ok(()) };
-    let anonymous = || matches!(caller.identity, Identity::Anonymous) && matches!(access, Access::Repository(..));
-    let is_open = registry.policy().grants == AccessPolicy::Open || !head.method.is_safe() && anonymous();
-    if !is_open {
+    let is_change = !head.method.is_safe() && matches!(access, Access::Repository(..));
+    let is_permitted = match registry.policy().grants {
+        AccessPolicy::Open => true,
+        _ if !is_change || !matches!(caller.identity, Identity::Anonymous) => false,
+        _ => registry.decide(caller, access)?.is_ok(),
+    };
+    if !is_permitted {
         return Ok(());
     }
     match client.hosts().find(|host| !own_hosts.has(*host, registry.external_origin())) {

@@ -22,6 +22,7 @@ use super::{Body, response::json_response};
 use crate::http::route::RouteError;
 use crate::identity::access::{NotAuthenticated, Surface};
 use crate::identity::accounts;
+use crate::kit::file::is_full;
 use crate::oci::ErrorCode;
 
 /// Seconds after which a client may try again.
@@ -211,8 +212,8 @@ impl ApiError {
     }
 
     /// Makes the error of a body that is too large.
-    pub(crate) fn too_large(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::PAYLOAD_TOO_LARGE)
+    pub(crate) fn too_large(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::new(code, message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
 
     /// Makes the error of headers that are too large.
@@ -233,8 +234,8 @@ impl ApiError {
     }
 
     /// The client sends the body too slowly.
-    pub(crate) fn timeout() -> Self {
-        Self::new(ErrorCode::BlobUploadInvalid, "the body of the request arrives too slowly")
+    pub(crate) fn timeout(code: ErrorCode) -> Self {
+        Self::new(code, "the body of the request arrives too slowly")
             .status(StatusCode::REQUEST_TIMEOUT)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
@@ -422,7 +423,7 @@ fn database(error: &crate::content::rows::Error) -> ApiError {
 /// Maps a failure of the disk. Some may pass.
 fn disk(source: &io::Error, cause: &dyn fmt::Display) -> ApiError {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ApiError::no_space(cause),
+        kind if is_full(kind) => ApiError::no_space(cause),
         io::ErrorKind::ReadOnlyFilesystem => ApiError::unavailable(cause),
         _ if source.raw_os_error().is_some_and(may_pass) => ApiError::unavailable(cause),
         _ => ApiError::internal(cause),

@@ -90,6 +90,7 @@ impl RequestBody {
                 .take()
                 .unwrap_or_else(|| UnsyncBoxBody::new(http_body_util::Empty::new().map_err(|never| match never {}))),
             idle: self.idle,
+            code: ErrorCode::BlobUploadInvalid,
         }
     }
 
@@ -108,16 +109,26 @@ impl RequestBody {
     /// Reads the whole body. Fails if it has more than `limit` bytes. Fails as well if it arrives too slowly, because the
     /// request takes one of `maxConnections` until then.
     pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
-        let too_large = || ApiError::too_large(format!("the body has more than {limit} bytes"));
+        self.read_as(limit, ErrorCode::Unsupported).await
+    }
+
+    /// Reads the whole body of a pushed manifest.
+    pub(super) async fn read_manifest(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        self.read_as(limit, ErrorCode::ManifestInvalid).await
+    }
+
+    /// Reads the whole body. A body that is too large or too slow has this error code.
+    async fn read_as(&mut self, limit: usize, code: ErrorCode) -> Result<Bytes, ApiError> {
+        let too_large = || ApiError::too_large(code, format!("the body has more than {limit} bytes"));
         let announced = self.body.as_ref().map_or(0, |body| http_body::Body::size_hint(body).lower());
         if announced > limit as u64 {
             return Err(too_large());
         }
         let _arriving = self.connection.as_ref().filter(|_| self.is_anonymous).map(ArrivingBody::begin);
-        let mut incoming = self.take();
+        let mut incoming = Incoming { code, ..self.take() };
         let mut whole = BytesMut::new();
         let (mut deadline, mut window_end) = (Instant::now() + self.window, WINDOW_BYTES);
-        while let Some(bytes) = timeout_at(deadline, incoming.next()).await.map_err(|_| ApiError::timeout())?? {
+        while let Some(bytes) = timeout_at(deadline, incoming.next()).await.map_err(|_| ApiError::timeout(code))?? {
             if whole.len() + bytes.len() >= window_end {
                 (deadline, window_end) = (Instant::now() + self.window, whole.len() + bytes.len() + WINDOW_BYTES);
             }
@@ -135,6 +146,8 @@ impl RequestBody {
 pub(super) struct Incoming {
     body: UnsyncBoxBody<Bytes, BoxError>,
     idle: Duration,
+    /// The error code if the body arrives too slowly.
+    code: ErrorCode,
 }
 
 impl Incoming {
@@ -142,7 +155,7 @@ impl Incoming {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
             match timeout(self.idle, self.body.frame()).await {
-                Err(_) => return Err(ApiError::timeout()),
+                Err(_) => return Err(ApiError::timeout(self.code)),
                 Ok(frame) => match Self::bytes(frame)? {
                     Some(bytes) if bytes.is_empty() => {}
                     bytes => return Ok(bytes),

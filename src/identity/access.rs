@@ -61,6 +61,9 @@ pub(crate) enum Requires {
     SignedIn,
     /// An action on the repository that the path names (Quay's roles read, write and admin).
     Repository(Action),
+    /// Creating or moving a tag of the repository that the path names. Only the transaction of the change knows which of
+    /// the two it is.
+    Tag,
     /// A credential with all rights of its user.
     UserAdmin,
     /// A session.

@@ -119,6 +119,13 @@ pub(crate) struct AccessEntry {
     pub(crate) actions: Vec<String>,
 }
 
+impl AccessEntry {
+    /// Whether the entry allows listing all repositories.
+    fn lists_catalog(&self) -> bool {
+        self.kind == "registry" && self.name == "catalog" && self.actions.iter().any(|action| action == "*")
+    }
+}
+
 /// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidToken {

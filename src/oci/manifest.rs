@@ -141,6 +141,13 @@ impl Manifest {
         }
     }
 
+    /// Refuses a manifest of a client that has a descriptor without a valid size, which most clients could not pull. Content
+    /// of other registries is not checked, because it is served as it is.
+    pub fn check_sizes(bytes: &[u8]) -> Result<(), InvalidManifest> {
+        let text = without_lone_surrogates(str::from_utf8(bytes).unwrap_or_default());
+        super::size_check::check(&text).map_err(InvalidManifest::Malformed)
+    }
+
     /// The same manifest, if the repository may lack any of its blobs.
     #[must_use]
     pub fn with_optional_blobs(mut self) -> Self {

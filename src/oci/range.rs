@@ -21,7 +21,7 @@ impl ChunkRange {
         let range = range.split_once('/').map_or(range, |(range, _)| range);
         let (first, last) = range.split_once('-').ok_or(InvalidRange)?;
         let (first, last) = (number(first)?, number(last)?);
-        // The position after the last byte must be a number, too.
+        // The position after the last byte must be a number, too. A larger number is read as `u64::MAX`.
         if first > last || last == u64::MAX { Err(InvalidRange) } else { Ok(Self { first, last }) }
     }
 
@@ -105,16 +105,17 @@ impl RangeRequest {
         if first > last {
             return Err(InvalidRange);
         }
+        // The last position may be beyond the end (RFC 9110, 14.1.2).
         Ok((first < size).then(|| ByteRange { first, last: last.min(size - 1) }))
     }
 }
 
-/// Reads digits. `str::parse` would accept a sign.
+/// Reads digits. A number that is too large becomes `u64::MAX`. `str::parse` would accept a sign.
 fn number(text: &str) -> Result<u64, InvalidRange> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(InvalidRange);
     }
-    text.parse().map_err(|_| InvalidRange)
+    Ok(text.parse().unwrap_or(u64::MAX))
 }
 
 /// A text is not a range of bytes.
@@ -134,6 +135,7 @@ mod tests {
             ("100-199", Some((100, 100))),
             ("bytes 5-9/*", Some((5, 5))),
             ("bytes 5-9/10", Some((5, 5))),
+            ("5-9/10", Some((5, 5))),
             ("", None),
             ("-", None),
             ("5", None),
@@ -165,6 +167,11 @@ mod tests {
             ("bytes=2-99", parts(&[(2, 9)])),
             ("bytes=-3", parts(&[(7, 9)])),
             ("bytes=-99", parts(&[(0, 9)])),
+            ("bytes=0-99999999999999999999999", parts(&[(0, 9)])),
+            ("bytes=0-18446744073709551616", parts(&[(0, 9)])),
+            ("bytes=-99999999999999999999999", parts(&[(0, 9)])),
+            ("bytes=99999999999999999999999-", RangeRequest::Unsatisfiable),
+            ("bytes=99999999999999999999998-99999999999999999999999", RangeRequest::Unsatisfiable),
             ("bytes=0-1, 4-5,-1", parts(&[(0, 1), (4, 5), (9, 9)])),
             ("bytes=0-1,50-60", parts(&[(0, 1)])),
             ("bytes=0-1,,4-5,", parts(&[(0, 1), (4, 5)])),

@@ -173,6 +173,26 @@ async fn a_web_page_changes_nothing_without_credentials() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_a_change_without_credentials_gets_a_challenge() {
+    let root = tempfile::tempdir().unwrap();
+    let config = "[http.accessControl.repositories.'public/**']\nanonymousPolicy = ['read']\n";
+    let running = Program::serve_with(root.path(), config).with_admin().start();
+    for (method, path) in [
+        ("POST", "/v2/admin/app/blobs/uploads/"),
+        ("PUT", "/v2/admin/app/manifests/1"),
+        ("DELETE", "/v2/admin/app/manifests/1"),
+        ("POST", "/v2/public/app/blobs/uploads/"),
+    ] {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: registry.example\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let answer = exchange(running.address(), head.as_bytes(), false).await;
+        assert_eq!((answer.status, answer.code()), (401, "UNAUTHORIZED".to_owned()), "{method} {path}");
+        assert!(answer.head.contains("realm=\"http://registry.example/v2/auth\""), "{}", answer.head);
+    }
+}
+
+#[tokio::test]
 async fn a_page_of_another_origin_changes_nothing() {
     let open = TestRegistry::open().await;
     let users = TestRegistry::with_users().await;

@@ -72,7 +72,11 @@ async fn the_plan_and_the_page_say_what_a_run_removes_and_each_tag_can_be_restor
     assert_eq!(left["tags"].as_array().unwrap().len(), 3);
     let log = client.get("/ui/admin/audit").await.status(200).text();
     assert!(log.contains("storage.retention.policies[0].keepTags[1]: meets no condition"), "{log}");
-    coracle(&["tag", "restore", "ci/app:old"]);
+    let restore = Program::new(["tag", "restore", "ci/app:old"]).arg("--root").arg(&data).arg("--config").arg(&config);
+    let restored = restore.run();
+    assert_eq!(restored.code, Some(0), "{restored:?}");
+    let displaced = "now removes ci/app:new (storage.retention.policies[0].keepTags[1]: meets no condition)";
+    assert!(restored.stderr.contains(displaced) && !restored.stderr.contains("ci/app:v1"), "{restored:?}");
     admin.get("/v2/ci/app/manifests/old").send().await.status(200);
 }
 

@@ -1,12 +1,14 @@
 //! Errors of a repository.
 
-use std::io::ErrorKind;
-
 use super::lint::CONFIG_BYTES_MAX;
-use super::{Immutable, QuotaExceeded};
+use super::{Immutable, MissingRight, QuotaExceeded};
 use crate::content::{blobs, rows};
+use crate::kit::file::is_full;
 use crate::kit::text;
 use crate::oci::{Digest, InvalidManifest, Reference, RepositoryName, Tag, UploadId};
+
+/// The most digests that a message names.
+const NAMED_MAX: usize = 3;
 
 /// Why a repository cannot do what was asked. A variant exists where callers act differently. Of two digests one is
 /// boxed, because every `Result` is as large as the largest variant.
@@ -34,7 +36,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     ManifestInvalid(InvalidManifest),
     /// The manifest needs content that the repository does not have.
-    #[error("the manifest references {} blobs or manifests that the repository does not have", missing.len())]
+    #[error("the manifest references {}", unknown(missing))]
     ManifestContentMissing { missing: Vec<Digest> },
     /// A manifest needs the blob.
     #[error("a manifest of the repository references {digest}: delete the manifest first")]
@@ -43,8 +45,8 @@ pub(crate) enum Error {
     #[error("the index {index} lists {digest}: delete the index first")]
     ManifestReferenced { digest: Digest, index: Box<Digest> },
     /// The caller lacks a right that turned out to be needed.
-    #[error("requested access to the resource is denied")]
-    NotGranted,
+    #[error("the caller may not {right} {name}")]
+    NotGranted { name: RepositoryName, right: MissingRight },
     /// More than one tag names the manifest, and the caller excluded that.
     #[error("more than one tag names {digest}: delete the tags first")]
     ManifestTagged { digest: Digest },
@@ -96,7 +98,7 @@ impl Error {
             Self::Database(error) => error.io(),
             _ => None,
         };
-        source.is_some_and(|source| matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+        source.is_some_and(|source| is_full(source.kind()))
     }
 }
 
@@ -107,6 +109,16 @@ impl From<blobs::Error> for Error {
             error @ (blobs::Error::Io(_) | blobs::Error::NoSpace { .. }) => Self::Blobs(error),
         }
     }
+}
+
+/// The content that a repository does not have, for messages.
+fn unknown(missing: &[Digest]) -> String {
+    let mut named: Vec<String> = missing.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    if missing.len() > NAMED_MAX {
+        named.push(format!("{} more", missing.len() - NAMED_MAX));
+    }
+    let kind = if missing.len() == 1 { "blob or manifest" } else { "blobs or manifests" };
+    format!("{} {kind} that the repository does not have: {}", missing.len(), named.join(", "))
 }
 
 /// ` at <digest>`, for messages.

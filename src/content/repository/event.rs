@@ -159,7 +159,7 @@ mod tests {
         let target = ManifestTarget::Tag("3".parse().unwrap());
         let put = PutManifest::new(target, Bytes::from(manifest.clone()));
         let refused = repository.put_manifest(PutManifest { by_client: true, may_create: false, ..put });
-        assert!(matches!(refused, Err(Error::NotGranted)), "{refused:?}");
+        assert!(matches!(refused, Err(Error::NotGranted { .. })), "{refused:?}");
         let seen = || {
             let events = stores.events_for("hook", 10).unwrap();
             let seen = events.into_iter().map(|(number, event)| {

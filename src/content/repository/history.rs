@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::weight::{Weight, Weights};
-use super::{Error, Repository, Stores, deleted};
+use super::{Error, MissingRight, Repository, Stores, deleted};
 use crate::content::rows::{self, AuditEvent, Rows, Span, TagAttributes, TagState, WriteTx};
 use crate::kit::clock::{SteadyTime, Timestamp};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
@@ -266,11 +266,8 @@ impl Repository {
         self.write(move |tx| {
             let old = tx.tag(&name, &tag)?.map(|row| row.digest);
             // The decision is made in the transaction, because only here it is certain whether the tag exists.
-            let may_point = if old.is_some() { change.may_move } else { change.may_create };
-            let may_expire = change.may_delete || !matches!(change.expires, Expiry::At(_));
-            let may_lock = change.may_administer || change.immutable != Some(false);
-            if (change.digest.is_some() && !may_point) || !may_expire || !may_lock {
-                return Err(Error::NotGranted);
+            if let Some(right) = change.missing_right(&tag, old.is_some()) {
+                return Err(Error::NotGranted { name, right });
             }
             if tx.repository(&name)?.is_none() {
                 return Err(Error::RepositoryUnknown { name });
@@ -360,9 +357,11 @@ impl Repository {
             if present == Some(digest) {
                 return Ok((present, Vec::new()));
             }
-            let may_point = if present.is_some() { may.may_move } else { may.may_create };
-            if !may_point || !may.may_create && tx.deleted_manifest(&name, digest)?.is_some() {
-                return Err(Error::NotGranted);
+            if let Some(right) = may.missing_to_point(&tag, present.is_some()) {
+                return Err(Error::NotGranted { name, right });
+            }
+            if !may.may_create && tx.deleted_manifest(&name, digest)?.is_some() {
+                return Err(Error::NotGranted { name, right: MissingRight::RestoreManifest(Box::new(digest)) });
             }
             immutable.check_move(tx, &name, &tag, digest)?;
             quotas.check_tags(tx, &name, u64::from(present.is_none()))?;

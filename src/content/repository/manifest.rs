@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::cache::ManifestCache;
 use super::facts::Push;
 use super::lease::Purpose;
-use super::{Error, Repository, deleted, mirrored};
+use super::{Error, MissingRight, Repository, deleted, mirrored};
 use crate::content::rows::{self, AuditEvent, ManifestRow, Rows, Unreferenced, WriteTx};
 use crate::kit::clock::SteadyTime;
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
@@ -40,13 +40,13 @@ pub(crate) struct PutManifest {
     pub(crate) content_type: Option<MediaType>,
     pub(crate) bytes: Bytes,
     pub(crate) expected: Option<Expected>,
-    /// Whether the caller may add manifests by digest, and tags.
+    /// Whether the caller may add tags, and manifests without a tag.
     pub(crate) may_create: bool,
     /// Whether the caller may move existing tags.
     pub(crate) may_move: bool,
     /// Whether an index may list manifests that the repository does not have, even if the rules exclude that.
     pub(crate) sparse: bool,
-    /// Whether a client pushes: quotas and mandatory annotations apply.
+    /// Whether a client pushes: quotas and mandatory annotations apply, and the sizes of descriptors are checked.
     pub(crate) by_client: bool,
 }
 
@@ -69,19 +69,28 @@ impl PutManifest {
 /// The rights of the caller of a push.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PushRights {
-    by_digest: bool,
     may_create: bool,
     may_move: bool,
 }
 
 impl PushRights {
-    /// Fails if the caller may not push to these tags. Only in the transaction of the push it is certain which tags exist.
+    /// Fails if the caller may not push to these tags, or without a tag. A push by digest with tags needs the rights to
+    /// its tags only, as a push by tag does. Only in the transaction of the push it is certain which tags exist.
     pub(super) fn check(self, tx: &Rows, name: &RepositoryName, tags: &[Tag]) -> Result<(), Error> {
-        let mut granted = self.may_create || !self.by_digest;
-        for tag in tags {
-            granted &= if tx.tag(name, tag)?.is_some() { self.may_move } else { self.may_create };
+        let lacks = |right| Err(Error::NotGranted { name: name.clone(), right });
+        if tags.is_empty() && !self.may_create {
+            return lacks(MissingRight::AddManifest);
         }
-        if granted { Ok(()) } else { Err(Error::NotGranted) }
+        for tag in tags {
+            let exists = tx.tag(name, tag)?.is_some();
+            if exists && !self.may_move {
+                return lacks(MissingRight::UpdateTag(tag.clone()));
+            }
+            if !exists && !self.may_create {
+                return lacks(MissingRight::CreateTag(tag.clone()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -181,7 +190,9 @@ impl Repository {
     /// Stores a manifest with its tags, references and referrer entry in one transaction.
     pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
         let manifest = Manifest::read_pushed(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
-        let by_digest = matches!(put.target, ManifestTarget::Digest { .. });
+        if put.by_client {
+            Manifest::check_sizes(&put.bytes).map_err(Error::ManifestInvalid)?;
+        }
         let (digest, tags) = match put.target {
             ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
             ManifestTarget::Digest { digest, tags } => {
@@ -192,7 +203,7 @@ impl Repository {
                 (digest, tags)
             }
         };
-        let rights = PushRights { by_digest, may_create: put.may_create, may_move: put.may_move };
+        let rights = PushRights { may_create: put.may_create, may_move: put.may_move };
         if put.by_client
             && let Err(error) = self.lint(&manifest, &tags)
         {

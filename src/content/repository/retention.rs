@@ -121,6 +121,10 @@ pub(crate) struct Retained {
     pub(crate) is_part: bool,
 }
 
+/// The decisions about the tags of a repository before a change.
+#[derive(Debug)]
+pub(crate) struct PlanBefore<'a>(Option<Plan<'a>>);
+
 /// A tag as it was when the plan was made.
 #[derive(Clone, Debug)]
 struct Fact {
@@ -236,6 +240,32 @@ impl Repository {
             }
             Ok(planned)
         })
+    }
+
+    /// The plan before a change, for [`Repository::removed_since`].
+    pub(crate) fn plan_before(&self, pause: Pause<'_>) -> Result<PlanBefore<'_>, Error> {
+        let plan = if self.stores.is_retention_dry() { None } else { self.retention_plan(pause)? };
+        Ok(PlanBefore(plan.map(|(_, plan)| plan)))
+    }
+
+    /// At most `limit` tags that the next run removes, and would not have removed before a change: a tag with a newer push
+    /// or a higher version takes their place.
+    pub(crate) fn removed_since(
+        &self,
+        before: &PlanBefore<'_>,
+        limit: usize,
+        pause: Pause<'_>,
+    ) -> Result<Vec<PlannedTag>, Error> {
+        let mut removed = Vec::new();
+        let Some(before) = &before.0 else { return Ok(removed) };
+        let Some((policy, plan)) = self.retention_plan(pause)? else { return Ok(removed) };
+        let _ = self.each_fact(true, pause, |mut facts| {
+            facts.retain(|fact| before.decide(&fact.tag, &fact.candidate()).keeps);
+            let planned = self.planned(facts, policy, &plan)?.into_iter().filter(|planned| !planned.decision.keeps);
+            removed.extend(planned.take(limit - removed.len()));
+            Ok(())
+        })?;
+        Ok(removed)
     }
 
     /// As [`Repository::retention_plan`], perhaps with a survey that was made a short time ago.

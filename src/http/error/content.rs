@@ -5,12 +5,36 @@ use hyper::header::{self, HeaderValue};
 use serde_json::json;
 
 use super::{ApiError, RETRY_SECONDS, TAG_IMMUTABLE, database, disk};
-use crate::content::{blobs, repository};
+use crate::content::blobs;
+use crate::content::repository::{self, Error as E, MissingRight};
+use crate::identity::access::{Access, Action, Actions, Caller};
 use crate::oci::{Digest, ErrorCode};
+
+impl ApiError {
+    /// Makes the error of a change. Names the caller if the change needs a right that the caller lacks.
+    pub(crate) fn of_change(error: repository::Error, caller: &Caller) -> Self {
+        match error {
+            E::NotGranted { name, right } => {
+                let access = Access::Repository(name.clone(), Actions::of(action(&right)));
+                Self::lacking(caller, &access, &format!("{right} {name}"))
+            }
+            error => error.into(),
+        }
+    }
+}
+
+/// The action that a right belongs to.
+const fn action(right: &MissingRight) -> Action {
+    match right {
+        MissingRight::AddManifest | MissingRight::RestoreManifest(_) | MissingRight::CreateTag(_) => Action::Push,
+        MissingRight::UpdateTag(_) => Action::Update,
+        MissingRight::ExpireTag(_) => Action::Delete,
+        MissingRight::UnlockTag(_) => Action::Administer,
+    }
+}
 
 impl From<repository::Error> for ApiError {
     fn from(error: repository::Error) -> Self {
-        use repository::Error as E;
         let message = error.to_string();
         let named = |digest: Digest| json!({ "digest": digest.to_string() });
         match error {
@@ -49,7 +73,8 @@ impl From<repository::Error> for ApiError {
                 .status(StatusCode::METHOD_NOT_ALLOWED)
                 .header(header::ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
                 .detail(named(digest)),
-            E::NotGranted => Self::new(ErrorCode::Denied, message),
+            E::NotGranted { name, right } => Self::new(ErrorCode::Denied, message)
+                .detail(json!({ "name": name.as_str(), "action": action(&right).as_str() })),
             // The same status as zot.
             E::ManifestTagged { digest } => {
                 Self::new(ErrorCode::ManifestInvalid, message).status(StatusCode::CONFLICT).detail(named(digest))

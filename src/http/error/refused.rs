@@ -34,9 +34,7 @@ impl ApiError {
                 let advice = keys_advice(&caller.credential, surface);
                 Self::new(ErrorCode::Denied, format!("{who} may not {what}{advice}"))
             }
-            Refusal::Denied => {
-                Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential, access)))
-            }
+            Refusal::Denied => return Self::lacking(caller, access, &what),
             Refusal::TooNarrow => {
                 Self::new(ErrorCode::Unauthorized, format!("the access token does not permit the caller to {what}"))
                     .of_token("insufficient_scope")
@@ -52,6 +50,13 @@ impl ApiError {
             Refusal::NotFresh => refusal.into(),
         };
         error.detail(detail(caller, access)).for_scope(scope)
+    }
+
+    /// Makes the error of a caller who may not do `what` because a right is missing, that of `access`.
+    pub(super) fn lacking(caller: &Caller, access: &Access, what: &str) -> Self {
+        let who = caller.name().unwrap_or("an anonymous caller");
+        Self::new(ErrorCode::Denied, format!("{who} may not {what}{}", by(&caller.credential, access)))
+            .detail(detail(caller, access))
     }
 
     /// Adds the request as detail if the error has no detail. Docker repeats a refused request for 50 seconds if the error
@@ -111,7 +116,7 @@ fn operation(access: &Access) -> String {
         Access::OwnKeys => "manage API keys".to_owned(),
         Access::Repository(name, any) => format!("{} {name}", verb(action(*any))),
         Access::Account(requires) => match requires {
-            Requires::Anyone | Requires::SignedIn | Requires::Repository(_) => "do this".to_owned(),
+            Requires::Anyone | Requires::SignedIn | Requires::Repository(_) | Requires::Tag => "do this".to_owned(),
             Requires::UserAdmin => "manage the account".to_owned(),
             Requires::Session => "do this without a session".to_owned(),
             Requires::FreshLogin | Requires::FreshLoginOrKey => "do this without a recent sign-in".to_owned(),

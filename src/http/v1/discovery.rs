@@ -276,6 +276,7 @@ fn security(endpoint: &Endpoint) -> Value {
         | Requires::SignedIn
         | Requires::FreshLoginOrKey
         | Requires::Repository(_)
+        | Requires::Tag
         | Requires::UserAdmin
         | Requires::OwnKeys
         | Requires::Superuser
@@ -304,6 +305,7 @@ fn refusals(endpoint: &Endpoint, description: &Description) -> BTreeSet<StatusCo
         Requires::Anyone | Requires::SignedIn => {}
         Requires::UserAdmin
         | Requires::Repository(_)
+        | Requires::Tag
         | Requires::Session
         | Requires::FreshLogin
         | Requires::FreshLoginOrKey

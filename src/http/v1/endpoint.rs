@@ -120,6 +120,7 @@ impl Request {
     pub(crate) fn access(&self) -> Access {
         match (self.requires, &self.repository) {
             (Requires::Repository(action), Some(name)) => Access::Repository(name.clone(), Actions::of(action)),
+            (Requires::Tag, Some(name)) => Access::Repository(name.clone(), Actions::PUSH),
             (requires, _) => Access::Account(requires),
         }
     }

@@ -212,7 +212,7 @@ async fn get_manifest(context: &Context<'_>, call: Call<(RepositoryName, Digest)
     let annotations = document.annotations.unwrap_or_default();
     labels.extend(annotations.into_iter().filter_map(|(key, value)| Some((key, value?))));
     let layers = document.layers.unwrap_or_default();
-    let compressed_size = layers.iter().map(|layer| layer.size).sum();
+    let compressed_size = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
     let mut steps = config.history.unwrap_or_default().into_iter().filter(|step| !step.empty_layer);
     let layers = layers.into_iter().enumerate();
     let layers = layers.map(|(index, layer)| Layer::new(index, layer, steps.next().unwrap_or_default()));

@@ -10,7 +10,9 @@ use super::endpoint::{Endpoint, delete, future, get, post, put};
 use super::input::{Call, NoQuery, invalid};
 use super::repository::authored;
 use super::values::{QuayTime, Switch, WholeNumber};
-use crate::content::repository::{Expiry, HistoryEntry, HistoryFilter, NameFilter, TagChange, TagRights};
+use crate::content::repository::{
+    Error as ContentError, Expiry, HistoryEntry, HistoryFilter, MissingRight, NameFilter, TagChange, TagRights,
+};
 use crate::http::Context;
 use crate::http::error::ApiError;
 use crate::identity::access::{Action, Requires};
@@ -21,19 +23,15 @@ use crate::oci::{Digest, Reference, RepositoryName, Tag};
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/api/v1/repository/{repository}/tag/", Requires::Repository(Action::Pull), &future(list_tags))
         .named("listRepoTags", "List a repository's tags and their history, the latest first"),
-    put("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Update), &future(change_tag))
+    put("/api/v1/repository/{repository}/tag/{tag}", Requires::Tag, &future(change_tag))
         .named("changeTag", "Create or move a tag, set when it expires, lock or unlock it")
         .refuses(&[StatusCode::CONFLICT]),
     delete("/api/v1/repository/{repository}/tag/{tag}", Requires::Repository(Action::Delete), &future(delete_tag))
         .named("deleteFullTag", "Delete a tag, which can be restored for some time")
         .refuses(&[StatusCode::CONFLICT]),
-    post(
-        "/api/v1/repository/{repository}/tag/{tag}/restore",
-        Requires::Repository(Action::Update),
-        &future(restore_tag),
-    )
-    .named("restoreTag", "Point a tag at a manifest that it pointed at before")
-    .refuses(&[StatusCode::CONFLICT]),
+    post("/api/v1/repository/{repository}/tag/{tag}/restore", Requires::Tag, &future(restore_tag))
+        .named("restoreTag", "Point a tag at a manifest that it pointed at before")
+        .refuses(&[StatusCode::CONFLICT]),
     post("/api/v1/repository/{repository}/tag/{tag}/expire", Requires::Repository(Action::Delete), &future(expire_tag))
         .named("removeTagFromTimemachine", "Remove the history of a tag, or the tag, for good")
         .refuses(&[StatusCode::CONFLICT]),
@@ -176,8 +174,15 @@ async fn change_tag(
         immutable,
         may_administer: granted.has(Action::Administer),
     };
+    let caller = context.caller.clone();
+    // A change that does not point the tag at a manifest is one of an existing tag.
+    if digest.is_none() && !granted.has(Action::Update) {
+        let refused = ContentError::NotGranted { name, right: MissingRight::UpdateTag(tag) };
+        return Err(ApiError::of_change(refused, &caller));
+    }
     let repository = authored(context, &name);
-    context.blocking(move || repository.change_tag(&tag, change)).await?;
+    let change = move || repository.change_tag(&tag, change).map_err(|error| ApiError::of_change(error, &caller));
+    context.blocking(change).await?;
     Ok(Created(Updated::Updated))
 }
 
@@ -206,8 +211,10 @@ async fn restore_tag(
     let digest = digest_of(&digest)?;
     let granted = context.registry.actions(context.caller, &name)?;
     let may = TagRights { may_create: granted.has(Action::Push), may_move: granted.has(Action::Update) };
-    let repository = authored(context, &name);
-    context.blocking(move || repository.restore_tag_with(&tag, digest, may)).await?;
+    let (repository, caller) = (authored(context, &name), context.caller.clone());
+    let restore =
+        move || repository.restore_tag_with(&tag, digest, may).map_err(|error| ApiError::of_change(error, &caller));
+    context.blocking(restore).await?;
     Ok(Restored {})
 }
 

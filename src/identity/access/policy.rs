@@ -129,15 +129,18 @@ impl Policy {
         self.owner_actions(&caller.identity, name, permissions).within(bound)
     }
 
-    /// Whether a list shows a repository to a caller, who must have the right to pull. The scopes of a token do not
-    /// limit lists: clients get a token without scopes and expect their repositories (Quay).
+    /// Whether a list shows a repository to a caller, who must have the right to pull. An access token with scopes shows the
+    /// repositories that it names, or all of its user with the scope `registry:catalog:*`. A token without scopes shows
+    /// all: clients get one and expect their repositories (Quay).
     pub(crate) fn sees(&self, caller: &Caller, name: &RepositoryName, permissions: &Permissions) -> bool {
         // Most repositories of a long list are not the caller's. This check costs less than the patterns of a key.
         if !self.owner_actions(&caller.identity, name, permissions).has(Action::Pull) {
             return false;
         }
-        match &caller.identity {
-            Identity::External(holder) if holder.lists_catalog => true,
+        match (&caller.identity, &caller.credential) {
+            (Identity::External(holder), _) if holder.lists_catalog => true,
+            // Some clients list with the token of a pull and follow no challenge, so this is no refusal.
+            (_, Credential::Token(token)) if !token.grant.lists_all => token.actions(name).has(Action::Pull),
             _ => credential_actions(caller, name).has(Action::Pull),
         }
     }
@@ -351,7 +354,7 @@ fn account(caller: &Caller, requires: Requires, now: Timestamp) -> Result<(), Re
     let role = user.role;
     let allowed = match requires {
         // `Policy::decide` handles these.
-        Requires::Repository(_) | Requires::OwnKeys => false,
+        Requires::Repository(_) | Requires::Tag | Requires::OwnKeys => false,
         Requires::Anyone | Requires::SignedIn => true,
         Requires::UserAdmin => is_unlimited(caller),
         Requires::Session => matches!(caller.credential, Credential::Session(_)),

@@ -104,11 +104,8 @@ impl Claims {
         let begins = [self.nbf, self.iat].into_iter().flatten().map(|begin| begin.0).max();
         // The issuer's clock may differ.
         let not_before = begins.map_or(Timestamp::from_micros(0), |begins| begins.before(LEEWAY));
-        let lists_catalog = entries.iter().any(|entry| {
-            let actions = entry.actions.iter().flatten();
-            entry.kind == "registry" && entry.name == "catalog" && actions.into_iter().any(|action| action == "*")
-        });
         let access: Vec<AccessEntry> = entries.into_iter().map(Entry::into_access).collect();
+        let lists_catalog = access.iter().any(AccessEntry::lists_catalog);
         let holder = ExternalHolder { name: name(self.sub.as_deref()), lists_catalog };
         TokenGrant::new(Holder::External(Arc::new(holder)), &access, not_before, expires)
     }

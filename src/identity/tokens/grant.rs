@@ -52,6 +52,8 @@ pub(crate) struct TokenGrant {
     pub(super) not_before: Timestamp,
     pub(super) expires: Timestamp,
     repositories: HashMap<String, Actions>,
+    /// Whether lists show all repositories of its holder, and not only those that the token names.
+    pub(crate) lists_all: bool,
 }
 
 impl TokenGrant {
@@ -70,7 +72,9 @@ impl TokenGrant {
                     };
             }
         }
-        Self { holder, not_before, expires, repositories }
+        // The token without scopes of Quay's documentation lists the repositories of its user.
+        let lists_all = access.is_empty() || access.iter().any(AccessEntry::lists_catalog);
+        Self { holder, not_before, expires, repositories, lists_all }
     }
 
     /// The actions that the token allows on a repository.

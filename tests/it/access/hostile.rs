@@ -46,10 +46,10 @@ struct Stolen {
 
 impl Stolen {
     async fn from(t: &TestRegistry) -> Self {
+        let keys = t.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();
         let read = |name| std::fs::read(t.registry.data_dir().join(name)).unwrap_or_default();
         let file = [read("coracle.redb"), read("coracle.wal")].concat();
         let at = file.windows(PKCS8.len()).position(|bytes| bytes == PKCS8).expect("the key is in the database");
-        let keys = t.anonymous().get("/.well-known/jwks.json").send().await.status(200).json();
         let id = keys["keys"][0]["kid"].as_str().unwrap().to_owned();
         Self { pkcs8: file[at..at + PKCS8_BYTES].to_vec(), id, public: keys["keys"][0].clone() }
     }

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use coracle::Registry;
+use coracle::config::Config;
 use serde_json::{Value, json};
 
-use crate::support::content::{image, push_image, put_manifest, start_upload};
+use crate::support::TestRegistry;
+use crate::support::content::{bytes, image, push_blob, push_image, put_manifest, sha256, start_upload};
 use crate::support::process::{ADMIN, Program, Running};
+use crate::support::registry::{ALICE, BOB};
 
 /// carol is in the group dev of the database, dave in the configured group ops.
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
@@ -32,6 +36,39 @@ fn write(root: &Path, profile: &str, rules: &Value) {
     let new = root.join("coracle.json.new");
     std::fs::write(&new, config.to_string()).unwrap();
     std::fs::rename(new, root.join("coracle.json")).unwrap();
+}
+
+#[tokio::test]
+async fn the_right_to_move_tags_is_the_same_for_a_push_by_tag_and_by_digest() {
+    let config = "[http.accessControl.repositories.'**']\n\
+                  policies = [{ users = ['bob'], actions = ['read', 'update'] }]\n";
+    let config = Config::from_toml_str(config).unwrap().config;
+    let t = TestRegistry::start(Registry::builder().user(ALICE.0, ALICE.1).user(BOB.0, BOB.1).config(config)).await;
+    push_image(&t.user(ALICE), "alice/app", "1", 1).await;
+    push_blob(&t.user(ALICE), "alice/app", b"{}").await;
+    let bob = t.user(BOB);
+    let noted = |note: &str| {
+        let mut manifest = image(b"{}", &[]);
+        manifest["annotations"] = json!({ "note": note });
+        let digest = sha256(&bytes(&manifest));
+        (manifest, digest)
+    };
+    let (by_tag, _) = noted("by tag");
+    put_manifest(&bob, "alice/app", "1", &by_tag).await.status(201);
+    let (by_digest, digest) = noted("by digest");
+    put_manifest(&bob, "alice/app", &format!("{digest}?tag=1"), &by_digest).await.status(201);
+    let (refused, digest) = noted("refused");
+    for (reference, message) in [
+        (digest.clone(), "bob may not add a manifest to alice/app"),
+        ("new".to_owned(), "bob may not create the tag new in alice/app"),
+        (format!("{digest}?tag=new"), "bob may not create the tag new in alice/app"),
+        (format!("{digest}?tag=1&tag=new"), "bob may not create the tag new in alice/app"),
+    ] {
+        let answer = put_manifest(&bob, "alice/app", &reference, &refused).await.error(403, "DENIED").json();
+        assert_eq!(answer["errors"][0]["message"], message, "{reference}");
+    }
+    let pulled = bob.get("/v2/alice/app/manifests/1").send().await.status(200);
+    assert_eq!(pulled.body, bytes(&by_digest));
 }
 
 #[tokio::test]
@@ -89,11 +126,17 @@ async fn zots_cases_in_zots_profile() {
     callers[0].post("/v2/alice/x/blobs/uploads/").send().await.error(403, "DENIED");
     // `create` without `update` allows new tags only, and `update` without `create` allows moving tags only.
     let carol = &callers[2];
-    let config = crate::support::content::push_blob(carol, "team/a", b"{}").await;
+    let config = push_blob(carol, "team/a", b"{}").await;
     assert!(config.starts_with("sha256:"));
     put_manifest(carol, "team/a", "new", &other).await.status(201);
-    put_manifest(carol, "team/a", "1", &other).await.error(403, "DENIED");
-    let digest = crate::support::content::sha256(&crate::support::content::bytes(&other));
+    let refused = put_manifest(carol, "team/a", "1", &other).await.error(403, "DENIED").json();
+    let expected = json!({
+        "code": "DENIED",
+        "message": "carol may not update the tag 1 in team/a",
+        "detail": { "user": "carol", "name": "team/a", "action": "update" },
+    });
+    assert_eq!(refused["errors"], json!([expected]));
+    let digest = sha256(&bytes(&other));
     put_manifest(carol, "team/a", &format!("{digest}?tag=newer"), &other).await.status(201);
     put_manifest(carol, "team/a", &format!("{digest}?tag=newest&tag=1"), &other).await.error(403, "DENIED");
     let tags = carol.get("/v2/team/a/tags/list").send().await.status(200).json();
@@ -121,7 +164,7 @@ async fn a_refused_push_over_several_tags_asks_to_delete_the_tags_first() {
     let (alice, bob) = (running.user(("alice", &passwords[0])), running.user(("bob", &passwords[1])));
     let manifest = push_image(&bob, "a/b", "1", 1).await;
     put_manifest(&bob, "a/b", "2", &manifest).await.status(201);
-    let digest = crate::support::content::sha256(&crate::support::content::bytes(&manifest));
+    let digest = sha256(&bytes(&manifest));
     let path = format!("/v2/a/b/manifests/{digest}");
     alice.delete(&path).send().await.error(409, "MANIFEST_INVALID");
     alice.delete("/v2/a/b/manifests/2").send().await.status(202);

@@ -243,6 +243,36 @@ async fn a_token_allows_its_scopes_only_and_the_challenge_names_the_missing_one(
 }
 
 #[tokio::test]
+async fn a_token_with_scopes_lists_only_the_repositories_that_it_names() {
+    let t = TestRegistry::with_users().await;
+    for repository in ["alice/x", "alice/y", "alice/z"] {
+        push_image(&t.user(ALICE), repository, "1", 1).await;
+    }
+    for (query, listed) in [
+        ("?scope=repository:alice/x:pull", json!(["alice/x"])),
+        ("?scope=repository:alice/x:pull,push&scope=repository:alice/z:pull", json!(["alice/x", "alice/z"])),
+        ("?scope=repository:alice/x:push", json!([])),
+        ("?scope=repository:alice/none:pull", json!([])),
+        ("?scope=repository:bob/x:pull", json!([])),
+        ("?scope=registry:catalog:*", json!(["alice/x", "alice/y", "alice/z"])),
+        ("?scope=repository:alice/x:pull&scope=registry:catalog:*", json!(["alice/x", "alice/y", "alice/z"])),
+        ("", json!(["alice/x", "alice/y", "alice/z"])),
+    ] {
+        let token = token(&t.user(ALICE), query).await;
+        let found = with(&t, &token, "/v2/_catalog").await.status(200).json();
+        assert_eq!(found["repositories"], listed, "{query}");
+        let found = with(&t, &token, "/api/v1/repository?namespace=alice").await.status(200).json();
+        let found: Vec<String> = found["repositories"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|repository| format!("alice/{}", repository["name"].as_str().unwrap()))
+            .collect();
+        assert_eq!(json!(found), listed, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn lost_rights_take_effect_at_the_next_request_with_an_old_token() {
     let t = TestRegistry::with_users().await;
     let (alice, root) = (t.user(ALICE), t.user(ROOT));

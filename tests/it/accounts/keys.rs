@@ -106,7 +106,7 @@ async fn what_cannot_be_a_key_is_refused_with_a_reason() {
     ] {
         post(body.to_owned()).await.error(400, "UNSUPPORTED");
     }
-    post(format!(r#"{{"label": "{}"}}"#, "a".repeat(9000))).await.status(413);
+    post(format!(r#"{{"label": "{}"}}"#, "a".repeat(9000))).await.error(413, "UNSUPPORTED");
     alice.delete(ROUTES[0]).send().await.status(400);
     alice.put(ROUTES[0]).send().await.status(405);
     t.anonymous().post(ROUTES[0]).body("{}").send().await.error(401, "UNAUTHORIZED");

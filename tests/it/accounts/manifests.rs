@@ -114,6 +114,27 @@ async fn an_index_has_no_layers_and_an_artifact_no_history() {
 }
 
 #[tokio::test]
+async fn sizes_whose_sum_is_no_number_are_shown_as_the_largest_one() {
+    let (t, bearer) = start(ALICE).await;
+    let alice = t.user(ALICE);
+    let contents = [b"{}", b"l1", b"l2", b"l3"];
+    for content in contents {
+        push_blob(&alice, "alice/app", content).await;
+    }
+    let layer = |content: &[u8]| json!({ "mediaType": LAYER, "digest": sha256(content), "size": i64::MAX });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": CONFIG, "digest": sha256(b"{}"), "size": 2 },
+        "layers": contents[1..].iter().map(|content| layer(*content)).collect::<Vec<_>>(),
+    });
+    put_manifest(&alice, "alice/app", "1", &manifest).await.status(201);
+    let path = path(&sha256(&bytes(&manifest)));
+    let shown = t.anonymous().get(&path).header("authorization", &bearer).send().await.status(200).json();
+    assert_eq!(shown["layers_compressed_size"], json!(u64::MAX));
+}
+
+#[tokio::test]
 async fn a_manifest_is_shown_to_those_who_may_pull_it() {
     let (t, bearer) = start(BOB).await;
     let list = index(&[]);

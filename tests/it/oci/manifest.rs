@@ -188,6 +188,34 @@ async fn a_manifest_of_exactly_4_mib_is_taken_and_a_larger_one_is_413() {
 }
 
 #[tokio::test]
+async fn a_descriptor_without_a_valid_size_is_refused_by_its_name() {
+    let (_t, caller) = with_blobs().await;
+    let push = async |manifest: &Value, field: &str| {
+        let refused = put_manifest(&caller, "a", "1", manifest).await.error(400, "MANIFEST_INVALID").json();
+        let message = refused["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains(&format!("the field {field}.size ")), "{message}");
+    };
+    for size in [json!(-5), json!(1.5), json!("12"), json!(null), json!(1e30), json!(u64::MAX), json!([])] {
+        let mut manifest = image(b"{}", &[b"layer", b"layer"]);
+        manifest["layers"][1]["size"] = size.clone();
+        push(&manifest, "layers[1]").await;
+        let mut manifest = image(b"{}", &[]);
+        manifest["config"]["size"] = size.clone();
+        push(&manifest, "config").await;
+        let mut list = index(&[&image(b"{}", &[])]);
+        list["manifests"][0]["size"] = size;
+        push(&list, "manifests[0]").await;
+    }
+    let mut manifest = image(b"{}", &[b"layer"]);
+    manifest["layers"][0].as_object_mut().unwrap().remove("size");
+    push(&manifest, "layers[0]").await;
+    // As in other registries, the size need not be that of the stored blob.
+    let mut manifest = image(b"{}", &[b"layer"]);
+    manifest["layers"][0]["size"] = json!(i64::MAX);
+    put_manifest(&caller, "a", "1", &manifest).await.status(201);
+}
+
+#[tokio::test]
 async fn missing_blobs_are_all_named() {
     let (_t, caller) = with_blobs().await;
     // Another repository's blob is not this one's.

@@ -159,7 +159,8 @@ async fn a_content_range_that_is_none_is_400() {
     caller.get(&location).send().await.status(204).has("range", "0-0");
     // As RFC 9110 writes it.
     patch(&caller, &location, "bytes 0-4/*", b"01234").await.status(202);
-    finish(&caller, &location, b"01234").await;
+    patch(&caller, &location, "5-9/10", b"56789").await.status(202);
+    finish(&caller, &location, b"0123456789").await;
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ fn a_locked_tag_changes_only_after_it_is_unlocked() {
     let repository = scene.repository("a");
     assert_immutable(&scene, &repository, "w1", digest, other, "locked");
     let denied = TagChange { immutable: Some(false), may_move: true, ..TagChange::default() };
-    assert!(matches!(repository.change_tag(&tag, denied), Err(Error::NotGranted)));
+    assert!(matches!(repository.change_tag(&tag, denied), Err(Error::NotGranted { .. })));
     lock(&repository, "w1", false).unwrap();
     push(&repository, "other", "w1").unwrap();
     repository.delete("w1").unwrap();

@@ -17,7 +17,7 @@ use crate::content::repository::{Delays, Rules, WorkProgress};
 use crate::oci::{Reference, TagRule};
 
 const HISTORIES: usize = 300;
-const HISTORIES_FULL: usize = 1000;
+const HISTORIES_FULL: usize = 500;
 /// Histories that share a database, each in a repository of its own.
 const SHARED: usize = 50;
 const OPERATIONS: usize = 40;
@@ -300,6 +300,26 @@ fn a_dry_run_removes_nothing() {
     scene.clock.advance(Duration::from_hours(2));
     scene.stores.collect(None, scene.stores.delays(), &WorkProgress::default(), pause).unwrap();
     assert!(repository.has_manifest(untagged), "a dry run keeps untagged manifests");
+}
+
+#[test]
+fn a_change_tells_which_tags_the_next_run_removes_because_of_it() {
+    for is_dry_run in [false, true] {
+        let scene = scene_with(keep(Conditions { most_recently_pushed: 1, ..Default::default() }), is_dry_run);
+        let repository = scene.repository("a");
+        for tag in ["old", "new"] {
+            push(&repository, tag, &[tag]);
+            scene.clock.advance(Duration::from_secs(1));
+        }
+        let before = repository.plan_before(&pause).unwrap();
+        assert!(repository.removed_since(&before, 10, &pause).unwrap().is_empty());
+        push(&repository, "newest", &["newest"]);
+        // The next run would have removed the old tag anyway.
+        let removed = repository.removed_since(&before, 10, &pause).unwrap();
+        let removed: Vec<&str> = removed.iter().map(|planned| planned.tag.as_str()).collect();
+        assert_eq!(removed, if is_dry_run { vec![] } else { vec!["new"] });
+        assert!(repository.removed_since(&before, 0, &pause).unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -78,6 +78,26 @@ async fn a_rule_that_lets_tags_be_moved_does_not_let_them_be_made() {
 }
 
 #[tokio::test]
+async fn a_rule_that_lets_tags_be_made_does_not_let_them_be_moved() {
+    let config = "[http.accessControl.repositories.'**']\n\
+                  policies = [{ users = ['bob'], actions = ['read', 'create'] }]\n";
+    let (t, alice) = scene_with(config).await;
+    let (first, second) = (push(&t, "1", 1).await, push(&t, "2", 2).await);
+    let bob = Script::new(&t, BOB, json!({})).await;
+    bob.put(&format!("{TAG}/new"), json!({ "manifest_digest": first })).await.status(201);
+    assert_eq!(pulled(&t, "new").await, Some(first.clone()));
+    for change in [json!({ "manifest_digest": second }), json!({ "expiration": null }), json!({ "immutable": true })] {
+        let refused = bob.put(&format!("{TAG}/1"), change.clone()).await.status(403).json();
+        assert_eq!(refused["message"], "bob may not update the tag 1 in alice/app", "{change}");
+    }
+    let refused = bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": second })).await.status(403).json();
+    assert_eq!(refused["message"], "bob may not update the tag 1 in alice/app");
+    assert_eq!(pulled(&t, "1").await, Some(first.clone()));
+    alice.delete(&format!("{TAG}/1")).await.status(204);
+    bob.post(&format!("{TAG}/1/restore"), json!({ "manifest_digest": first })).await.status(200);
+}
+
+#[tokio::test]
 async fn a_locked_tag_is_changed_only_after_an_administrator_unlocks_it() {
     let (t, script) = scene().await;
     let alice = t.user(ALICE);

@@ -117,6 +117,10 @@ fn a_deleted_index_comes_back_with_what_it_lists() {
         matches!(&refused, Err(Error::ManifestContentMissing { missing }) if *missing == [blobs[1]]),
         "{refused:?}"
     );
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("the manifest references 1 blob or manifest that the repository does not have: {}", blobs[1])
+    );
     assert!(!is_served(&repository, list) && !is_served(&repository, one));
     repository.push_blob(b"one layer");
     repository.restore_tag(&"latest".parse().unwrap(), list).unwrap();
