@@ -5,11 +5,11 @@
 //! address only, so its pages are never loaded. If the kernel refuses `sendfile`, the bytes of the mapping are written.
 //! If a file cannot be mapped, it is read and copied.
 //!
-//! A thread that serves connections should not wait for a disk. So before each megabyte it looks for one byte of every
-//! 128 KiB in the page cache. If a byte is missing, another thread loads the megabyte first. A smaller hole between
-//! cached pages is not found, and `sendfile` waits until it has read that hole. Requests for small ranges of a blob make
-//! such holes. They are accepted, because looking at every page by `mincore` takes 20 to 45 µs for a megabyte that is
-//! sent in 140 µs. Looking for the eight bytes takes 10 µs.
+//! A thread that serves connections should not wait for a disk. So before each megabyte it looks for the last byte of each
+//! half in the page cache. If one is missing, another thread loads the megabyte first. A smaller hole between cached pages is
+//! not found, and `sendfile` waits until it has read that hole. Requests for small ranges of a blob make such holes. They are
+//! accepted, because the sending of a megabyte takes 140 µs. Looking at every page of it by `mincore` takes 20 to 45 µs, and at
+//! every 128 KiB 10 µs, which was 0.03 of 0.23 s of processor time for a GB.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -40,8 +40,8 @@ const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 const SEND_BYTES: usize = 1024 * 1024;
 /// The most bytes that one read loads.
 const LOAD_BYTES: usize = 256 * 1024;
-/// The distance of the bytes that are looked for in the page cache: as much as the kernel reads ahead by default.
-const PROBE_BYTES: usize = 128 * 1024;
+/// The distance of the bytes that are looked for in the page cache. Each look takes about a microsecond.
+const PROBE_BYTES: usize = 512 * 1024;
 /// How long a part is taken to stay in the page cache.
 const CACHED_TIME: Duration = Duration::from_secs(1);
 
