@@ -325,7 +325,8 @@ mod tests {
         for advice in [Advice::DontNeed, Advice::Random] {
             fadvise(&*part.file, 0, None, advice).unwrap();
         }
-        if is_cached(&part, SEND_BYTES) {
+        // Looking for a byte loads its page, so this is not one of those that are looked for below.
+        if is_cached(&part, 1) {
             eprintln!("SKIPPED: files of this system are always in memory");
             return;
         }
