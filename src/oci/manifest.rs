@@ -141,8 +141,8 @@ impl Manifest {
         }
     }
 
-    /// Refuses a manifest of a client that has a descriptor without a valid size, which most clients could not pull. Content
-    /// of other registries is not checked, because it is served as it is.
+    /// Refuses a manifest in which a descriptor has no valid size, because most clients could not pull it. Only pushes of
+    /// clients are checked. Mirrored and imported manifests must stay as the other registry has them.
     pub fn check_sizes(bytes: &[u8]) -> Result<(), InvalidManifest> {
         let text = without_lone_surrogates(str::from_utf8(bytes).unwrap_or_default());
         super::size_check::check(&text).map_err(InvalidManifest::Malformed)

@@ -120,7 +120,7 @@ async fn a_tag_goes_at_its_time_and_can_be_restored() {
         assert_eq!(answer.json(), "Updated");
     }
     let tag = &alice.tags("?specificTag=1&onlyActiveTags=true").await[0];
-    assert_eq!(tag["end_ts"], soon, "what will end is still active");
+    assert_eq!(tag["end_ts"], soon, "a tag that expires later is active until then");
     assert!(tag["expiration"].as_str().unwrap().ends_with(" -0000"));
     // Moving a tag, and taking the time back, keep it.
     alice.put(&format!("{TAG}/moved"), json!({ "manifest_digest": digest })).await.status(201);
