@@ -134,12 +134,11 @@ impl Write for Lines {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let written = self.file.append(lines.strip_suffix(b"\n").unwrap_or(lines));
         let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
-        if let Err(error) = written
-            && !was_failing
-        {
-            let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
-        }
-        Ok(lines.len())
+        written.map(|()| lines.len()).inspect_err(|error| {
+            if !was_failing {
+                let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
+            }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

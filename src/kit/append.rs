@@ -85,7 +85,9 @@ impl Open {
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let before: &[u8] = if self.torn { b"\n" } else { b"" };
+        // A file with an incomplete line may have been truncated since.
+        let is_torn = self.torn && self.file.metadata()?.len() > 0;
+        let before: &[u8] = if is_torn { b"\n" } else { b"" };
         let whole = [before, line, b"\n"].concat();
         let mut rest = whole.as_slice();
         while !rest.is_empty() {

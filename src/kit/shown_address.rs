@@ -20,22 +20,11 @@ impl fmt::Display for ShownAddress {
             Self::Socket(socket) => return socket.fmt(f),
         };
         let numbers = ip.octets().into_iter().map(u16::from).chain(port);
-        // 255.255.255.255:65535
-        let mut text = [0; 21];
-        let mut length = 0;
-        for (before, number) in [0, b'.', b'.', b'.', b':'].into_iter().zip(numbers) {
-            if before > 0 {
-                text[length] = before;
-                length += 1;
-            }
-            let mut unit = [10_000, 1000, 100, 10].into_iter().find(|unit| number >= *unit).unwrap_or(1);
-            while unit > 0 {
-                text[length] = b"0123456789"[usize::from(number / unit % 10)];
-                length += 1;
-                unit /= 10;
-            }
+        for (before, number) in ["", ".", ".", ".", ":"].into_iter().zip(numbers) {
+            f.write_str(before)?;
+            f.write_str(itoa::Buffer::new().format(number))?;
         }
-        f.write_str(str::from_utf8(&text[..length]).expect("digits are ASCII"))
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
 //! A system call for each line costs as much as answering a small request. So lines of the access log are collected, and
-//! written at most [`DELAY`] later. All other lines are written at once.
+//! written at most [`DELAY`] later, earlier if they are many. All other lines are written at once.
 //!
 //! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond a
-//! limit are lost, and counted in a later line. A process that is killed loses the access log lines of the last [`DELAY`].
+//! limit are lost, as those are that cannot be written, and counted in a later line. A process that is killed loses the access log lines of the last [`DELAY`].
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest time that a line of the access log waits for others.
 const DELAY: Duration = Duration::from_millis(20);
+/// The bytes of the access log that are written without waiting for more.
+const ENOUGH_BYTES: usize = 64 * 1024;
 /// The most bytes of the access log that wait, and the most bytes of all lines.
 const ACCESS_BYTES_MAX: usize = 512 * 1024;
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
@@ -50,7 +52,7 @@ struct State {
     is_writing: bool,
     /// Whether the program ends, so that each line is written before the program continues.
     is_ending: bool,
-    /// The number of lines for which there was no room.
+    /// The number of lines for which there was no room, or that could not be written.
     lost: u64,
 }
 
@@ -90,15 +92,17 @@ impl Shared {
                 state.is_writing = true;
                 std::mem::swap(&mut state.waiting, &mut lines);
             }
-            write_all(&mut output, &lines);
+            let unwritten = write_all(&mut output, &lines);
             let lost = {
                 let mut state = self.state.lock();
                 state.is_writing = false;
-                std::mem::take(&mut state.lost)
+                state.lost += unwritten;
+                // Otherwise this line could not be written either.
+                if unwritten == 0 { std::mem::take(&mut state.lost) } else { 0 }
             };
             self.written.notify_all();
             if lost > 0 {
-                tracing::warn!(lines = lost, "the log lost lines because its output did not take them in time");
+                tracing::warn!(lines = lost, "the log lost lines, because its output did not take them");
             }
         }
     }
@@ -113,8 +117,9 @@ impl Shared {
         }
         let is_first = state.waiting.is_empty();
         state.waiting.extend_from_slice(line);
-        state.is_urgent |= !is_access || state.is_ending;
-        if is_first || state.is_urgent {
+        let was_urgent = state.is_urgent;
+        state.is_urgent |= !is_access || state.is_ending || state.waiting.len() >= ENOUGH_BYTES;
+        if is_first || state.is_urgent && !was_urgent {
             self.begun.notify_one();
         }
         let is_ending = state.is_ending;
@@ -138,18 +143,18 @@ impl Shared {
     }
 }
 
-/// Writes lines to an output that may be slow, closed, or set to take nothing for a while.
-fn write_all(output: &mut impl Write, mut lines: &[u8]) {
+/// Writes lines to an output that may be slow, closed, or set to take nothing for a while. Returns the number of lines that
+/// are not written whole, because standard error is closed, or the file cannot be written.
+fn write_all(output: &mut impl Write, mut lines: &[u8]) -> u64 {
     while !lines.is_empty() {
         match output.write(lines) {
-            // Standard error may be closed, and a file reports its own failures.
-            Ok(0) => return,
-            Ok(count) => lines = &lines[count..],
+            Ok(count @ 1..) => lines = &lines[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
-            Err(_) => return,
+            Ok(0) | Err(_) => break,
         }
     }
+    lines.split_inclusive(|byte| *byte == b'\n').count() as u64
 }
 
 opaque_debug!(LineWriter);
@@ -195,12 +200,16 @@ mod tests {
     struct Output {
         written: Arc<Mutex<(Vec<u8>, usize)>>,
         is_blocked: Arc<AtomicBool>,
+        is_full: Arc<AtomicBool>,
     }
 
     impl Write for Output {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             if self.is_blocked.load(Ordering::Relaxed) {
                 return Err(ErrorKind::WouldBlock.into());
+            }
+            if self.is_full.load(Ordering::Relaxed) {
+                return Err(ErrorKind::StorageFull.into());
             }
             let mut written = self.written.lock();
             // A pipe takes a part.
@@ -253,6 +262,36 @@ mod tests {
         output.until(|written| written == b"first\n");
         writer.0.add(b"second\n", false);
         output.until(|written| written == b"first\nsecond\n");
+    }
+
+    #[test]
+    fn a_flood_of_long_lines_is_written_before_there_is_no_room() {
+        let output = Output::default();
+        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let line = [&[b'x'; 9999][..], b"\n"].concat();
+        // Four times what may wait, at the speed of one client, which waits for each answer.
+        for sent in 1..=4 * ACCESS_BYTES_MAX / line.len() {
+            writer.0.add(&line, true);
+            if sent % 16 == 0 {
+                output.until(|written| written.len() + ENOUGH_BYTES > sent * line.len());
+            }
+        }
+        assert_eq!(writer.0.state.lock().lost, 0);
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted() {
+        let output = Output::default();
+        let writer = LineWriter::start(output.clone()).expect("a thread");
+        output.is_full.store(true, Ordering::Relaxed);
+        writer.write_now(b"first\nsecond\n");
+        writer.write_now(b"third\n");
+        assert_eq!(writer.0.state.lock().lost, 3);
+        output.is_full.store(false, Ordering::Relaxed);
+        writer.write_now(b"fourth\n");
+        output.until(|written| written == b"fourth\n");
+        writer.0.flush();
+        assert_eq!(writer.0.state.lock().lost, 0);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::number::{push_decimal, push_digits, push_integer};
+use super::number::{push_decimal, push_integer, push_padded};
 use crate::kit::clock::{Clock, Timestamp};
 
 /// The field whose text is a JSON object.
@@ -76,7 +76,8 @@ impl Times {
     /// Appends the time now: RFC 3339, in UTC, with six digits of the second.
     fn append(&self, line: &mut String) {
         let now = self.clock.now().micros();
-        let (start, micros) = (now - now % MICROS, now % MICROS);
+        let micros = u32::try_from(now % MICROS).expect("it is below a million");
+        let start = now - u64::from(micros);
         let mut last = self.last.lock();
         if last.text.is_empty() || last.start != start {
             *last = Second { start, text: Timestamp::from_micros(start).to_string() };
@@ -84,7 +85,7 @@ impl Times {
         line.push_str(last.text.trim_end_matches('Z'));
         drop(last);
         line.push('.');
-        push_digits(line, micros, 6);
+        push_padded(line, micros, 6);
         line.push('Z');
     }
 }
@@ -199,7 +200,7 @@ fn is_printable(text: &str) -> bool {
 
 /// Whether a text stands for itself in double quotes, in Rust and in JSON.
 fn is_plain(text: &str) -> bool {
-    is_printable(text) && text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count() == 0
+    text.bytes().filter(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')).count() == 0
 }
 
 /// One JSON object a line.

@@ -10,19 +10,15 @@ const EXACT_BELOW: f64 = 1e6;
 
 /// Appends an integer.
 pub(super) fn push_integer(line: &mut String, value: u64) {
-    push_digits(line, value, 1);
+    line.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Appends an integer, with zeros before it up to a number of digits.
-pub(super) fn push_digits(line: &mut String, mut value: u64, at_least: usize) {
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    while value > 0 || digits.len() - start < at_least {
-        start -= 1;
-        digits[start] = b"0123456789"[(value % 10) as usize];
-        value /= 10;
-    }
-    line.push_str(str::from_utf8(&digits[start..]).expect("digits are ASCII"));
+/// Appends an integer below 10⁹, with zeros before it up to a number of digits, at most nine.
+pub(super) fn push_padded(line: &mut String, value: u32, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(value);
+    line.push_str(&"000000000"[..digits.saturating_sub(text.len())]);
+    line.push_str(text);
 }
 
 /// Appends a plain decimal: `0.000031`, not `3.1e-5`.
@@ -40,7 +36,7 @@ pub(super) fn push_decimal(line: &mut String, value: f64) {
             push_integer(line, nanos / NANOS);
             if !nanos.is_multiple_of(NANOS) {
                 line.push('.');
-                push_digits(line, nanos % NANOS, 9);
+                push_padded(line, (nanos % NANOS) as u32, 9);
                 line.truncate(line.trim_end_matches('0').len());
             }
             return;
@@ -64,10 +60,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..10_000_u64) {
+        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..10_000_000_u32) {
             let mut line = String::new();
             push_integer(&mut line, integer);
-            push_digits(&mut line, small, 6);
+            push_padded(&mut line, small, 6);
             prop_assert_eq!(line, format!("{integer}{small:06}"));
             for value in [any, std::time::Duration::from_nanos(nanos * 40).as_secs_f64(), 1e-9 * any.fract()] {
                 prop_assert_eq!(decimal(value), value.to_string());
