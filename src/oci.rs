@@ -11,10 +11,9 @@ mod manifest;
 mod media_type;
 mod name;
 mod pattern;
+mod pushed;
 mod range;
 mod reference;
-mod size_check;
-mod spelling;
 mod tag_rule;
 mod upload_id;
 

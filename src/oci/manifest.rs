@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::media_type::MEDIA_TYPE_LENGTH_MAX;
+use super::pushed::{self, Faults};
 use super::{BoundedList, Digest, JsonObject, MediaType, without_lone_surrogates};
 
 /// The most descriptors in one manifest. Each costs a look-up, and the largest known images have a few hundred.
@@ -131,21 +132,24 @@ impl Manifest {
     /// Reads and checks a manifest that is pushed. Refuses fields that other readers of the same bytes would take for
     /// fields that are read here, because the two would see different content.
     pub fn read_pushed(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
-        let manifest = Self::read(bytes, content_type)?;
-        let text = without_lone_surrogates(str::from_utf8(bytes).unwrap_or_default());
-        match super::spelling::other_spelling(&text) {
-            None => Ok(manifest),
-            Some((field, name)) => {
-                Err(InvalidManifest::Malformed(format!("the field {field:?} must be written as {name:?}")))
-            }
-        }
+        Self::read_strictly(bytes, content_type, |faults| faults.spelling)
     }
 
-    /// Refuses a manifest in which a descriptor has no valid size, because most clients could not pull it. Only pushes of
-    /// clients are checked. Mirrored and imported manifests must stay as the other registry has them.
-    pub fn check_sizes(bytes: &[u8]) -> Result<(), InvalidManifest> {
+    /// Reads and checks a manifest that a client pushes. Also refuses a descriptor without a valid size, because most
+    /// clients could not pull the manifest. Mirrored and imported manifests must stay as the other registry has them.
+    pub fn read_from_client(bytes: &[u8], content_type: Option<&MediaType>) -> Result<Self, InvalidManifest> {
+        Self::read_strictly(bytes, content_type, |faults| faults.spelling.or(faults.size))
+    }
+
+    fn read_strictly(
+        bytes: &[u8],
+        content_type: Option<&MediaType>,
+        fault: fn(Faults) -> Option<String>,
+    ) -> Result<Self, InvalidManifest> {
+        let manifest = Self::read(bytes, content_type)?;
         let text = without_lone_surrogates(str::from_utf8(bytes).unwrap_or_default());
-        super::size_check::check(&text).map_err(InvalidManifest::Malformed)
+        let faults = pushed::faults(&text).map_err(|error| InvalidManifest::Malformed(error.to_string()))?;
+        fault(faults).map_or(Ok(manifest), |why| Err(InvalidManifest::Malformed(why)))
     }
 
     /// The same manifest, if the repository may lack any of its blobs.

@@ -189,10 +189,8 @@ impl Repository {
 
     /// Stores a manifest with its tags, references and referrer entry in one transaction.
     pub(crate) fn put_manifest(&self, put: PutManifest) -> Result<ManifestInfo, Error> {
-        let manifest = Manifest::read_pushed(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
-        if put.by_client {
-            Manifest::check_sizes(&put.bytes).map_err(Error::ManifestInvalid)?;
-        }
+        let read = if put.by_client { Manifest::read_from_client } else { Manifest::read_pushed };
+        let manifest = read(&put.bytes, put.content_type.as_ref()).map_err(Error::ManifestInvalid)?;
         let (digest, tags) = match put.target {
             ManifestTarget::Tag(tag) => (Digest::of(Algorithm::Sha256, &put.bytes), vec![tag]),
             ManifestTarget::Digest { digest, tags } => {
