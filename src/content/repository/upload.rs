@@ -97,6 +97,8 @@ pub(crate) struct Upload {
     pub(super) has_quota: bool,
     /// The digest of the whole blob, if the client said it.
     pub(super) expected: Option<Digest>,
+    /// Whether it is removed when it is dropped unfinished.
+    is_brief: bool,
 }
 
 impl Repository {
@@ -133,6 +135,14 @@ impl Repository {
         self.reopen(id, progress)
     }
 
+    /// Starts an upload that lasts as long as the returned value, for a client that does not know its id and cannot continue
+    /// it.
+    pub(crate) fn open_brief_upload(&self, algorithm: Algorithm) -> Result<Upload, Error> {
+        let mut upload = self.open_upload(algorithm)?;
+        upload.is_brief = true;
+        Ok(upload)
+    }
+
     /// Opens an upload to continue it. Waits a little for another request on the same upload.
     pub(crate) async fn upload(&self, id: UploadId) -> Result<Upload, Error> {
         self.check_bound(id)?;
@@ -147,7 +157,7 @@ impl Repository {
             return Err(Error::UploadUnknown { id });
         };
         let (stores, name) = (Arc::clone(&self.stores), self.name.clone());
-        Ok(Upload { stores, name, staging, progress, has_quota: false, expected: None })
+        Ok(Upload { stores, name, staging, progress, has_quota: false, expected: None, is_brief: false })
     }
 
     /// The size of an upload in bytes. Does not wait for a request that writes to it.
@@ -261,6 +271,7 @@ impl Upload {
             }
             return Err(error);
         }
+        self.is_brief = false;
         if whole {
             blobs.try_discard(self.id());
         }
@@ -278,6 +289,10 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        if self.is_brief {
+            self.stores.blobs.try_discard(self.id());
+            return self.stores.uploads.forget(self.id());
+        }
         self.progress.hashed = self.staging.hasher().cloned().map(|hasher| (self.staging.offset(), hasher));
     }
 }

@@ -38,30 +38,13 @@ pub(in crate::http) async fn push(
         return Err(repository::Error::UploadOutOfOrder { reached: 0 }.into());
     }
     let repository = context.registry.repository(name);
-    let opening = repository.clone();
     let open = move || {
-        opening.check_may_exist()?;
-        opening.open_upload(digest.algorithm())
+        repository.check_may_exist()?;
+        repository.open_brief_upload(digest.algorithm())
     };
     let mut upload = context.blocking(open).await?;
-    let id = upload.id();
-    let result = match check_quota(context, &mut upload, Some(digest)) {
-        Ok(()) => receive_last(context.registry.work(), upload, body.take(), range, digest).await,
-        Err(error) => {
-            drop(upload);
-            Err(error)
-        }
-    };
-    if let Err(error) = result {
-        // The client does not know the id of the upload, so it cannot continue. If the upload cannot be cancelled, it
-        // expires. The client gets the first error.
-        if let Ok(upload) = repository.upload(id).await
-            && let Err(error) = context.blocking(move || upload.cancel()).await
-        {
-            tracing::warn!(cause = error.cause(), "a failed upload could not be cancelled and is left to expire");
-        }
-        return Err(error);
-    }
+    check_quota(context, &mut upload, Some(digest))?;
+    receive_last(context.registry.work(), upload, body.take(), range, digest).await?;
     Ok(created(name, digest))
 }
 

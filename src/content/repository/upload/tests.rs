@@ -59,6 +59,27 @@ async fn an_upload_that_nobody_continues_expires_and_others_do_not() {
 }
 
 #[test]
+fn a_brief_upload_is_gone_when_it_is_dropped_and_not_when_it_is_finished() {
+    let root = tempfile::tempdir().unwrap();
+    let (stores, _) = stores(root.path());
+    let repository = stores.repository(&"a".parse().unwrap());
+    let digest = Digest::of(Algorithm::Sha256, b"x");
+    for is_finished in [false, true] {
+        let mut upload = repository.open_brief_upload(Algorithm::Sha256).unwrap();
+        let id = upload.id();
+        upload.append(&[Bytes::from_static(b"x")]).unwrap();
+        if is_finished {
+            upload.verify(digest).unwrap();
+            upload.finish(digest).unwrap();
+        } else {
+            drop(upload);
+        }
+        assert!(matches!(repository.upload_offset(id), Err(Error::UploadUnknown { .. })));
+        assert_eq!(repository.blob_size(digest).is_ok(), is_finished);
+    }
+}
+
+#[test]
 fn an_upload_that_was_let_go_of_expires_too() {
     let root = tempfile::tempdir().unwrap();
     let (stores, clock) = stores(root.path());
