@@ -23,6 +23,8 @@ mod permission;
 mod preference;
 mod refresh;
 mod renew;
+#[cfg(test)]
+mod scene;
 mod scope;
 mod secret;
 mod session;

@@ -26,6 +26,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::identity::accounts::FederatedUser;
 use crate::kit::clock::Timestamp;
+use crate::kit::log_limit::LogLimit;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::kit::outgoing::{self, Client};
 use crate::kit::window_limit::WindowLimit;
@@ -44,6 +45,8 @@ use github::GitHub;
 const AT_ONCE_MAX: usize = 64;
 /// The tolerated difference between the clocks of a provider and the registry.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
+/// How often the log has the same kind of failed sign-in, if clients can repeat it without end.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest authorization code, in bytes.
 const CODE_BYTES_MAX: usize = 4096;
 /// The longest name, address, subject or group of a provider, in bytes. A subject has at most 255 characters (OpenID
@@ -201,6 +204,10 @@ pub(crate) struct Providers {
     permits: Semaphore,
     polls: device::PollSchedule,
     sign_in_codes: SignInCodes,
+    /// Limits the log lines about requests that no provider has answered.
+    invalid: LogLimit,
+    /// The same for providers that are unavailable.
+    unavailable: LogLimit,
 }
 
 /// One provider.
@@ -236,6 +243,8 @@ impl Providers {
             permits: Semaphore::new(AT_ONCE_MAX),
             polls: device::PollSchedule::default(),
             sign_in_codes: SignInCodes::default(),
+            invalid: LogLimit::new(LOG_INTERVAL),
+            unavailable: LogLimit::new(LOG_INTERVAL),
         }
     }
 
@@ -271,6 +280,24 @@ impl Providers {
 
     fn permit_without_rate_limit(&self) -> Result<SemaphorePermit<'_>, Error> {
         self.permits.try_acquire().map_err(|_| Error::Busy { seconds: 5 })
+    }
+
+    /// Logs a failed sign-in with the id of its request. Returns whether the log has a line: failures that clients can
+    /// repeat without end are limited.
+    pub(crate) fn log_failure(&self, id: &str, provider: Option<&str>, error: &Error) -> bool {
+        let count = match error {
+            Error::UnknownProvider | Error::InvalidSignIn(_) | Error::NoDeviceFlow | Error::Busy { .. } => {
+                self.invalid.pass()
+            }
+            Error::Unavailable { .. } => self.unavailable.pass(),
+            Error::Refused { .. } | Error::Invalid { .. } | Error::MissingClaim { .. } | Error::UnverifiedEmail => {
+                Some(1)
+            }
+        };
+        if let Some(count) = count {
+            tracing::warn!(id, provider, %error, count, "a sign-in through a provider failed");
+        }
+        count.is_some()
     }
 
     /// Starts a sign-in that ends at a target.
@@ -426,6 +453,24 @@ impl RecheckToken {
             b'r' => Some(Self::Refresh(token)),
             b'a' => Some(Self::Access(token)),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_failures_that_clients_can_repeat_are_limited_in_the_log() {
+        let providers = Providers::new(PreparedProviders { list: Vec::new(), targets: Targets::default() }, &[0; 32]);
+        let logs = |error| providers.log_failure("1", None, &error);
+        assert!(logs(Error::UnknownProvider));
+        assert!(!logs(Error::InvalidSignIn("the sign-in has expired")));
+        assert!(logs(Error::Unavailable { cause: "timeout".to_owned() }));
+        assert!(!logs(Error::Unavailable { cause: "timeout".to_owned() }));
+        for _ in 0..2 {
+            assert!(logs(Error::Invalid { cause: "wrong nonce".to_owned() }));
         }
     }
 }

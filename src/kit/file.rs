@@ -110,13 +110,17 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     open_regular(path)?.ok_or_else(|| io::Error::other("it is not a file"))
 }
 
+/// Reads a file that has at most this many bytes. `None` if it is larger.
+pub(crate) fn read_small(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
+}
+
 /// Reads a text file that has at most this many bytes, such as one with a secret. Errors contain nothing of the text.
 pub(crate) fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut text = Vec::new();
-    open_file(path)?.take(bytes_max + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > bytes_max {
-        return Err(io::Error::other(format!("it is larger than {bytes_max} bytes")));
-    }
+    let too_large = || io::Error::other(format!("it is larger than {bytes_max} bytes"));
+    let text = read_small(path, bytes_max)?.ok_or_else(too_large)?;
     String::from_utf8(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 

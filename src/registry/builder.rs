@@ -369,8 +369,7 @@ fn open_accounts(
     tree: &Tree,
 ) -> Result<Arc<Accounts>, Error> {
     let auth = &config.http.auth;
-    let htpasswd = auth.htpasswd.as_deref().map(Htpasswd::open).transpose();
-    let htpasswd = htpasswd.map_err(|cause| Error::Htpasswd { cause: cause.into() })?;
+    let htpasswd = auth.htpasswd.as_deref().map(Htpasswd::new);
     let rules = accounts::Rules {
         keys_max: auth.keys_per_user,
         key_lifetime_max: auth.key_lifetime,

@@ -155,6 +155,7 @@ impl Error {
     pub(super) fn accounts(error: accounts::Error, tree: &Tree) -> Self {
         match error {
             accounts::Error::Database(error) => Self::database(error, tree),
+            accounts::Error::HtpasswdUnreadable { why } => Self::Htpasswd { cause: why.into() },
             other => Self::InvalidUser { cause: other.into() },
         }
     }

@@ -45,7 +45,6 @@ const FILES: &[(&str, &str)] = &[
     ("cli::systemd", "finds out whether standard error is the journal"),
     ("cli::credentials", "reads and writes the credential files of docker and podman"),
     ("cli::login::terminal", "opens the terminal"),
-    ("identity::tokens::verifying_key", "reads the keys of other issuers"),
     ("server::tls", "reads certificates"),
     ("kit::outgoing", "reads the trusted certificates"),
     ("content::repository::upload::fuzzing", "compares the file of a blob with its model"),

@@ -12,6 +12,7 @@ use super::user::Account;
 use super::{Accounts, DueFederatedUser, Error, Origin};
 use crate::content::rows::FederatedUserRow;
 use crate::identity::directory::{Directory, DirectoryState, Entry, Unavailable};
+use crate::kit::log_limit::LogLimit;
 
 /// The name of the directory among the providers of users.
 pub(crate) const DIRECTORY: &str = "ldap";
@@ -20,19 +21,27 @@ pub(super) const QUESTIONS_AT_ONCE: usize = 8;
 /// After this long, a sign-in is written to the row of the user although nothing has changed.
 const WRITTEN_EVERY: Duration = Duration::from_hours(1);
 
+/// How often the log has the same line about sign-ins, which clients can repeat without end.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+
 /// A directory, and how its users are treated.
 #[derive(Debug)]
 pub(super) struct DirectoryUsers {
     directory: Directory,
     /// How long a user who has signed in can do so again while the directory is away.
     remembered_for: Duration,
+    /// Limits the log lines about a directory that cannot be asked.
+    unavailable: LogLimit,
+    /// The same for users who have the right password and are refused.
+    refused: LogLimit,
 }
 
 impl Accounts {
     /// Lets the users of a directory sign in.
     #[must_use]
     pub(crate) fn with_directory(self, directory: Directory, remembered_for: Duration) -> Self {
-        Self { directory: Some(DirectoryUsers { directory, remembered_for }), ..self }
+        let [unavailable, refused] = std::array::from_fn(|_| LogLimit::new(LOG_INTERVAL));
+        Self { directory: Some(DirectoryUsers { directory, remembered_for, unavailable, refused }), ..self }
     }
 
     /// How the directory does, if there is one.
@@ -64,7 +73,10 @@ impl Accounts {
             Err(away) => {
                 let account = attempt.account.as_ref().filter(|_| attempt.may_sign_in());
                 let remembered = account.filter(|_| self.verifier.is_remembered(&attempt.fingerprint));
-                tracing::warn!(error = %away, is_remembered = remembered.is_some(), "cannot ask the directory");
+                if let Some(count) = self.directory.as_ref().and_then(|users| users.unavailable.pass()) {
+                    let is_remembered = remembered.is_some();
+                    tracing::warn!(error = %away, is_remembered, count, "cannot ask the directory");
+                }
                 let signed_in = remembered
                     .map(|account| SignedIn { account: Arc::clone(account), fingerprint: attempt.fingerprint });
                 return signed_in.map(Some).ok_or(NotSignedIn::DirectoryAway(away));
@@ -80,7 +92,13 @@ impl Accounts {
             }
             Err(NotAdmitted::Accounts(error)) => Err(error.into()),
             Err(refused) => {
-                tracing::warn!(reason = %refused, "a user of the directory has the right password and is refused");
+                if let Some(count) = self.directory.as_ref().and_then(|users| users.refused.pass()) {
+                    tracing::warn!(
+                        reason = %refused,
+                        count,
+                        "a user of the directory has the right password and is refused"
+                    );
+                }
                 Ok(None)
             }
         }
@@ -134,10 +152,7 @@ impl Accounts {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Database;
-    use crate::identity::accounts::Rules;
-    use crate::kit::clock::Clock;
+    use crate::identity::accounts::scene;
 
     fn entry(name: &str) -> Entry {
         Entry { name: name.to_owned(), subject: format!("entryUUID:{name}"), groups: vec!["dev".to_owned()] }
@@ -146,9 +161,7 @@ mod tests {
     #[cfg(feature = "ldap")]
     #[tokio::test]
     async fn a_confirmed_password_counts_for_its_user_alone_while_the_directory_is_away() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
+        let (_root, accounts) = scene::accounts();
         let directory = Directory::test_away();
         let issuer = directory.issuer().to_owned();
         let accounts = Arc::new(accounts.with_directory(directory, Duration::from_hours(1)));
@@ -177,9 +190,7 @@ mod tests {
 
     #[test]
     fn a_sign_in_that_changes_nothing_writes_nothing() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
+        let (_root, accounts) = scene::accounts();
         let admit = |entry| accounts.admit_entry("ldap:dc=x".to_owned(), entry, &Origin::local());
         admit(entry("ann")).unwrap();
         let generation = accounts.generation();

@@ -226,20 +226,9 @@ fn new_row(now: Timestamp) -> UserRow {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Database;
-    use crate::identity::accounts::{NewKey, NewUser, Password, Rules};
-    use crate::kit::clock::Clock;
+    use crate::identity::accounts::{NewKey, NewUser, Password, scene};
 
     const HOUR: Duration = Duration::from_hours(1);
-
-    fn accounts() -> (tempfile::TempDir, Clock, Accounts) {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let clock = Clock::default();
-        let accounts = Accounts::open(database, clock.clone(), Rules::default(), None, None).unwrap();
-        (root, clock, accounts)
-    }
 
     fn ann(name: &str) -> FederatedUser {
         FederatedUser {
@@ -259,7 +248,7 @@ mod tests {
 
     #[test]
     fn issuer_and_subject_identify_a_user() {
-        let (_root, _, accounts) = accounts();
+        let (_root, accounts) = scene::accounts();
         let origin = Origin::local();
         assert_eq!(admit(&accounts, ann("ann@example.org"), b"1").unwrap(), "ann@example.org");
         assert_eq!(admit(&accounts, ann("new@example.org"), b"2").unwrap(), "ann@example.org");
@@ -291,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_federated_user_cannot_get_a_password() {
-        let (_root, _, accounts) = accounts();
+        let (_root, accounts) = scene::accounts();
         admit(&accounts, ann("ann"), b"1").unwrap();
         let password = Some(accounts.hash_blocking(&Password::new("secret")).unwrap());
         let change = crate::identity::accounts::UserChange { password, ..Default::default() };
@@ -301,11 +290,11 @@ mod tests {
 
     #[test]
     fn the_provider_is_asked_about_users_with_recent_activity_until_they_are_gone() {
-        let (_root, clock, accounts) = accounts();
+        let (_root, accounts) = scene::accounts();
         let origin = Origin::local();
         admit(&accounts, ann("ann"), b"1").unwrap();
         let due = || accounts.due_federated_users(|_| Some(HOUR), 10).unwrap();
-        clock.advance(2 * HOUR);
+        accounts.clock.advance(2 * HOUR);
         assert!(due().is_empty(), "her credentials are unused");
         let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();
         accounts.key_used(&key.hash(), None, "crane");
@@ -319,7 +308,7 @@ mod tests {
         assert!(due().is_empty());
         assert!(accounts.account("ann").unwrap().unwrap().groups.is_empty());
 
-        clock.advance(2 * HOUR);
+        accounts.clock.advance(2 * HOUR);
         accounts.key_used(&key.hash(), None, "crane");
         let asked = due().pop().unwrap();
         assert_eq!(asked.sealed, b"2");
@@ -328,7 +317,7 @@ mod tests {
         accounts.federated_user_is_gone(&asked).unwrap();
         assert!(accounts.account("ann").unwrap().unwrap().may_sign_in());
 
-        clock.advance(2 * HOUR);
+        accounts.clock.advance(2 * HOUR);
         let (session, _) = accounts.start_session(&accounts.account("ann").unwrap().unwrap(), None, &origin).unwrap();
         let asked = due().pop().unwrap();
         accounts.federated_user_is_gone(&asked).unwrap();

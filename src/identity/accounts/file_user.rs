@@ -324,10 +324,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Database;
-    use crate::identity::accounts::{Htpasswd, NewKey, Rules};
-    use crate::kit::clock::{Clock, Timestamp};
+    use crate::identity::accounts::{NewKey, scene};
+    use crate::kit::clock::Timestamp;
 
     fn write(file: &Path, names: &[&str]) {
         // The same hash for everyone, and the same at each call.
@@ -336,12 +334,6 @@ mod tests {
         let lines: Vec<_> = names.iter().map(|name| format!("{name}:{hash}\n")).collect();
         std::fs::write(&new, lines.concat()).unwrap();
         std::fs::rename(new, file).unwrap();
-    }
-
-    fn open(root: &Path) -> Accounts {
-        let database = Arc::new(Database::open(&Tree::new(root), Arc::new(SystemDisk), false).unwrap());
-        let htpasswd = Htpasswd::open(&root.join("htpasswd")).unwrap();
-        Accounts::open(database, Clock::default(), Rules::default(), Some(htpasswd), None).unwrap()
     }
 
     fn has_key(accounts: &Accounts, name: &str) -> bool {
@@ -353,7 +345,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("htpasswd");
         write(&file, &["ann", "bob"]);
-        let accounts = open(root.path());
+        let accounts = scene::open_with_htpasswd(root.path());
         let begin = SteadyTime::beginning(Timestamp::from_micros(1));
         accounts.follow_file(begin);
         assert!(!accounts.is_file_due(begin));
@@ -365,7 +357,7 @@ mod tests {
         assert!(accounts.account("ann").unwrap().is_none(), "she is kept out at once");
         drop(accounts);
         // The day begins when the line was missed first, whether or not the registry is started again.
-        let accounts = open(root.path());
+        let accounts = scene::open_with_htpasswd(root.path());
         accounts.follow_file(begin.after(GONE_KEPT / 2));
         let last = begin.after(GONE_KEPT).before(Duration::from_micros(1));
         accounts.follow_file(last);

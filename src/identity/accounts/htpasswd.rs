@@ -35,15 +35,14 @@ pub(crate) struct Htpasswd {
 opaque_debug!(Htpasswd { path });
 
 impl Htpasswd {
-    /// Opens a file, which must be readable. [`super::Accounts`] reads the users.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        text_of(path)?;
-        Ok(Self {
+    /// The users of a file, which is not read yet. [`super::Accounts::open`] reads it.
+    pub(crate) fn new(path: &Path) -> Self {
+        Self {
             path: path.to_owned(),
             users: RwLock::default(),
             generation: AtomicU64::new(0),
             logged: Mutex::default(),
-        })
+        }
     }
 
     /// A number that changes with the users.

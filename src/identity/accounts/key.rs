@@ -263,17 +263,7 @@ impl Accounts {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Database;
-    use crate::identity::accounts::Rules;
-    use crate::kit::clock::Clock;
-
-    fn accounts() -> (tempfile::TempDir, Accounts) {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
-        (root, accounts)
-    }
+    use crate::identity::accounts::scene;
 
     /// Stores a key of alice.
     fn put(accounts: &Accounts, scopes: Option<Vec<String>>, expires: Option<Timestamp>) -> SecretHash {
@@ -295,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_key_about_to_end_counts_unless_it_was_created_for_a_short_time() {
-        let (_root, accounts) = accounts();
+        let (_root, accounts) = scene::accounts();
         let days = |days: u64| Duration::from_hours(days * 24);
         for lifetime in [None, Some(3), Some(7), Some(30), Some(30), Some(60)] {
             put(&accounts, None, lifetime.map(|lifetime| accounts.now().after(days(lifetime))));
@@ -309,7 +299,7 @@ mod tests {
     /// Version 0.1 accepted scopes that are invalid now. A key with such a scope must neither hang nor grant anything.
     #[test]
     fn a_stored_scope_that_is_invalid_now_grants_nothing() {
-        let (_root, accounts) = accounts();
+        let (_root, accounts) = scene::accounts();
         let name = |text: &str| text.parse::<RepositoryName>().unwrap();
         let bomb = format!("{{{}}}", ",".repeat(27)).repeat(10);
         for (scopes, opens) in [

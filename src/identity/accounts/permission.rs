@@ -360,27 +360,14 @@ pub(super) fn check_group_name(name: &str) -> Result<(), Error> {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{AccountRole, Database, UserRow};
-    use crate::identity::accounts::Rules;
-    use crate::kit::clock::{Clock, Timestamp};
+    use crate::identity::accounts::scene;
 
     #[test]
     fn a_change_of_a_group_tells_whether_it_created_the_group() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
+        let (_root, accounts) = scene::accounts();
         for name in ["ann", "bob"] {
-            let row = UserRow {
-                password: String::new(),
-                role: AccountRole::Ordinary,
-                disabled: false,
-                groups: Vec::new(),
-                email: None,
-                created: Timestamp::from_micros(1),
-            };
-            database.write(move |tx| tx.put_user(name, &row)).unwrap();
+            accounts.store_user(name, scene::user());
         }
-        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
         let origin = Origin::local();
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let add = |users: &[&str]| accounts.set_members("dev", &names(users), true, &origin);

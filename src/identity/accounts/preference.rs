@@ -34,19 +34,15 @@ impl Accounts {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{AccountRole, Database, SettingsRow, UserRow};
-    use crate::identity::accounts::{Origin, Rules};
-    use crate::kit::clock::{Clock, Timestamp};
+    use crate::content::rows::SettingsRow;
+    use crate::identity::accounts::{Origin, scene};
+    use crate::kit::clock::Timestamp;
 
     #[test]
     fn preferences_end_with_their_user_or_their_repository() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
+        let (_root, accounts) = scene::accounts();
+        let database = &accounts.database;
         let [one, other, absent]: [RepositoryName; 3] =
             ["a/one", "a/other", "a/absent"].map(|name| name.parse().unwrap());
         for name in [one.clone(), other.clone()] {
@@ -57,15 +53,7 @@ mod tests {
             database.write(put).unwrap();
         }
         for name in ["ann", "bob"] {
-            let row = UserRow {
-                password: String::new(),
-                role: AccountRole::Ordinary,
-                disabled: false,
-                groups: Vec::new(),
-                email: None,
-                created: Timestamp::from_micros(1),
-            };
-            database.write(move |tx| tx.put_user(name, &row)).unwrap();
+            accounts.store_user(name, scene::user());
         }
         let toggle = |user, preference, name| accounts.toggle_preference(user, preference, name).unwrap();
         for user in ["ann", "bob"] {

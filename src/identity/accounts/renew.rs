@@ -61,30 +61,16 @@ mod tests {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{AccountRole, Database};
-    use crate::identity::accounts::{DerivedFrom, Origin, Rules};
-    use crate::kit::clock::Clock;
+    use crate::identity::accounts::{DerivedFrom, Origin, scene};
 
     #[tokio::test]
     async fn an_outdated_hash_is_replaced_and_sessions_and_refresh_tokens_stay() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let clock = Clock::default();
+        let (_root, accounts) = scene::accounts();
+        let accounts = Arc::new(accounts);
         let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
         let old = weak.hash_password(b"secret").unwrap().to_string();
-        let row = UserRow {
-            password: old.clone(),
-            role: AccountRole::Ordinary,
-            disabled: false,
-            groups: Vec::new(),
-            email: None,
-            created: clock.now(),
-        };
-        database.write(move |tx| tx.put_user("alice", &row)).unwrap();
-        let stored = || database.read(|tx| tx.user("alice")).unwrap().unwrap().password;
-        let accounts = Accounts::open(Arc::clone(&database), clock, Rules::default(), None, None);
-        let accounts = Arc::new(accounts.unwrap());
+        accounts.store_user("alice", UserRow { password: old.clone(), ..scene::user() });
+        let stored = || accounts.database.read(|tx| tx.user("alice")).unwrap().unwrap().password;
         let origin = Origin::local();
         let account = accounts.account("alice").unwrap().unwrap();
         let (session, _) = accounts.start_session(&account, None, &origin).unwrap();

@@ -222,20 +222,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::{AccountRole, Database};
-    use crate::identity::accounts::Rules;
-    use crate::kit::clock::Clock;
+    use crate::content::rows::AccountRole;
+    use crate::identity::accounts::{Rules, scene};
 
     const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn a_session_lives_while_it_is_used_and_no_longer_than_its_lifetime() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let clock = Clock::default();
         let rules = Rules { session_idle: 2 * HOUR, session_lifetime: 10 * HOUR, ..Rules::default() };
-        let accounts = Accounts::open(database, clock.clone(), rules, None, None).unwrap();
+        let (_root, accounts) = scene::accounts_with(rules);
         let (used, _) =
             accounts.start_session(&Account::test("alice", AccountRole::Ordinary), None, &Origin::local()).unwrap();
         let (unused, _) =
@@ -248,18 +243,16 @@ mod tests {
                 accounts.flush_usage().unwrap();
             }
             assert_eq!(accounts.session_grant(&unused).unwrap().is_some(), round < 2, "the unused session: {round}");
-            clock.advance(HOUR * 3 / 2);
+            accounts.clock.advance(HOUR * 3 / 2);
         }
         assert!(accounts.session_grant(&used).unwrap().is_some());
-        clock.advance(HOUR);
+        accounts.clock.advance(HOUR);
         assert!(accounts.session_grant(&used).unwrap().is_none());
     }
 
     #[test]
     fn an_ended_session_is_not_cached() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let accounts = Accounts::open(database, Clock::default(), Rules::default(), None, None).unwrap();
+        let (_root, accounts) = scene::accounts();
         let (id, grant) =
             accounts.start_session(&Account::test("alice", AccountRole::Ordinary), None, &Origin::local()).unwrap();
         assert!(accounts.session_grant(&id).unwrap().is_some());

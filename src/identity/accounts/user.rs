@@ -419,29 +419,16 @@ fn sorted(mut groups: Vec<String>) -> Vec<String> {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::content::blobs::{SystemDisk, Tree};
-    use crate::content::rows::Database;
-    use crate::identity::accounts::Rules;
-    use crate::kit::clock::Clock;
+    use crate::identity::accounts::scene;
 
     /// Earlier versions, and identity providers, may have given one address to two users.
     #[test]
     fn an_address_of_two_users_names_neither_of_them() {
-        let root = tempfile::tempdir().unwrap();
-        let database = Arc::new(Database::open(&Tree::new(root.path()), Arc::new(SystemDisk), false).unwrap());
-        let put = |name: &'static str| {
-            let row = UserRow {
-                password: String::new(),
-                role: AccountRole::Ordinary,
-                disabled: false,
-                groups: Vec::new(),
-                email: Some("a@example.org".to_owned()),
-                created: Timestamp::from_micros(1),
-            };
-            database.write(move |tx| tx.put_user(name, &row)).unwrap();
+        let (_root, accounts) = scene::accounts();
+        let put = |name| {
+            accounts.store_user(name, UserRow { email: Some("a@example.org".to_owned()), ..scene::user() });
         };
         put("ann");
-        let accounts = Accounts::open(Arc::clone(&database), Clock::default(), Rules::default(), None, None).unwrap();
         assert_eq!(accounts.account_or_address("A@example.org").unwrap().unwrap().name, "ann");
         put("bob");
         assert!(accounts.account_or_address("a@example.org").unwrap().is_none());

@@ -16,11 +16,14 @@ use zeroize::Zeroizing;
 
 use super::entry::{Attributes, Entry, IDENTIFIERS, LOCKS};
 use super::{DirectoryState, Security, Settings, Unavailable, result_name, transport};
+use crate::kit::log_limit::LogLimit;
 
 /// How long one question may take, with connection, search and bind. docker gives up after 15 seconds.
 const DEADLINE: Duration = Duration::from_secs(8);
 /// After a failure, questions fail at once for this long, so that clients do not wait one after another.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
+/// How often the log has the line about an ambiguous name, which clients can repeat without end.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Result codes of RFC 4511, 4.1.9, and appendix A.
 const SUCCESS: u32 = 0;
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
@@ -45,6 +48,8 @@ struct Shared {
     accepted: AtomicU64,
     refused: AtomicU64,
     failed: AtomicU64,
+    /// Limits the log lines about names with several entries.
+    ambiguous: LogLimit,
 }
 
 impl fmt::Debug for Directory {
@@ -66,7 +71,8 @@ impl Directory {
         let tls = tls.map_err(|error| error.to_string())?.map(Arc::new);
         let issuer = format!("ldap:{}", settings.base.to_ascii_lowercase());
         let [accepted, refused, failed] = std::array::from_fn(|_| AtomicU64::new(0));
-        Ok(Self(Arc::new(Shared { settings, issuer, tls, away: Mutex::default(), accepted, refused, failed })))
+        let (away, ambiguous) = (Mutex::default(), LogLimit::new(LOG_INTERVAL));
+        Ok(Self(Arc::new(Shared { settings, issuer, tls, away, accepted, refused, failed, ambiguous })))
     }
 
     /// Identifies the directory by its base, so that users stay the same when its host changes.
@@ -210,7 +216,13 @@ impl Shared {
         }
         let code = found.finish().await.rc;
         if entries.len() > 1 || code == SIZE_LIMIT_EXCEEDED {
-            tracing::warn!(user = name, "several entries of the directory have the name of a user, who is refused");
+            if let Some(count) = self.ambiguous.pass() {
+                tracing::warn!(
+                    user = name,
+                    count,
+                    "several entries of the directory have the name of a user, who is refused"
+                );
+            }
             return Ok(None);
         }
         if code != SUCCESS {

@@ -3,8 +3,6 @@
 //! A key verifies only the algorithms of its own kind, and all of them are asymmetric. The header of a token can only select
 //! one of the known keys.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use aws_lc_rs::rsa::PublicKey;
@@ -21,6 +19,8 @@ use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::kit::file::read_small;
 
 /// The largest size of a file with keys.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -135,18 +135,11 @@ pub(crate) fn asymmetric(name: &str) -> Option<Algorithm> {
 
 /// Reads the keys in a file: a certificate or public key in PEM, or a JWKS (RFC 7517).
 pub(crate) fn read_file(path: &Path) -> Result<Vec<VerifyingKey>, String> {
-    let bytes = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let read = read_small(path, FILE_BYTES_MAX).map_err(|error| format!("{}: {error}", path.display()))?;
+    let too_large = || format!("{}: the file is larger than {FILE_BYTES_MAX} bytes", path.display());
+    let bytes = read.ok_or_else(too_large)?;
     let keys = if bytes.trim_ascii_start().starts_with(b"{") { read_set(&bytes) } else { of_pem(&bytes) };
     keys.map_err(|why| format!("{}: {why}", path.display()))
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// Reads the first certificate or public key. The certificates after it are its chain and sign no tokens.

@@ -2,7 +2,7 @@
 //!
 //! Nothing but files of a limited size is read: the start of a connection reads changed ones, and must not wait for a pipe.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use rustls::{CertificateError, RootCertStore};
 
 use crate::config::{self, PEM_BYTES_MAX};
 use crate::kit::certificate::{Validity, ValidityState};
-use crate::kit::file::open_file;
+use crate::kit::file::read_small;
 use crate::kit::text::{shell_word, size};
 
 const CERT: &str = "http.tls.cert";
@@ -53,12 +53,11 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Unusable> {
         why: format!("cannot read {}: {error}", path.display()),
         is_unread: true,
     };
-    let mut content = Vec::new();
-    open_file(path).and_then(|file| file.take(PEM_BYTES_MAX + 1).read_to_end(&mut content)).map_err(unread)?;
-    if content.len() as u64 > PEM_BYTES_MAX {
+    let too_large = || {
         let why = format!("{} is larger than {}", path.display(), size(PEM_BYTES_MAX));
-        return Err(Unusable::content(setting, why));
-    }
+        Unusable::content(setting, why)
+    };
+    let mut content = read_small(path, PEM_BYTES_MAX).map_err(unread)?.ok_or_else(too_large)?;
     // Some editors of Windows begin a file with this mark.
     if content.starts_with(b"\xef\xbb\xbf") {
         content.drain(..3);
