@@ -65,7 +65,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 
-pub(crate) use access_log::LogEntry;
+pub(crate) use access_log::EndedBody;
 pub use body::Body;
 #[cfg(target_os = "linux")]
 pub(crate) use body::FilePart;
@@ -88,7 +88,7 @@ use crate::kit::{blocking, traces};
 use crate::mirror::client::Login;
 
 use crate::registry::Shared;
-use access_log::{AccessLogEntry, LoggedCaller};
+use access_log::{LoggedCaller, Unanswered};
 use audit::AuditedRequest;
 use cookie::Cookies;
 pub(crate) use operation::Operation;
@@ -229,6 +229,10 @@ pub(crate) async fn answer(
     if let (Some(notice), Some(peer)) = (client.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
     }
+    // Health probes would fill the traces.
+    let span = if path.is_probe() { None } else { registry.traces().begin(&head, agent(&head.headers)) };
+    let unanswered = Unanswered { registry, head: &head, client, id, span, started, is_answered: false };
+    let id = unanswered.id.as_str();
     let info = RequestInfo {
         method: &head.method,
         headers: &head.headers,
@@ -238,12 +242,14 @@ pub(crate) async fn answer(
         certificate: &connection.certificate,
         credential_cache: &connection.credential_cache,
         agent: agent(&head.headers),
-        request: &id,
+        request: id,
     };
-    // Health probes would fill the traces.
-    let span = if path.is_probe() { None } else { registry.traces().begin(&head, info.agent) };
     let Outcome { result, caller, cookies } = if has_place {
-        traces::in_span(span.as_ref(), respond(registry, connection, (&head, &path), info, client, &mut body)).await
+        traces::in_span(
+            unanswered.span.as_ref(),
+            respond(registry, connection, (&head, &path), info, client, &mut body),
+        )
+        .await
     } else {
         Outcome::refused(ApiError::busy("too many requests are in flight"))
     };
@@ -268,7 +274,7 @@ pub(crate) async fn answer(
     if head.method == Method::HEAD {
         remove_body(&mut response);
     }
-    let entry = AccessLogEntry::new(registry, &head, (id, span), client, caller, response.status(), started);
+    let entry = unanswered.answered(caller, response.status());
     response.body_mut().log_at_end(entry);
     response
 }

@@ -42,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::content::repository::{Held, Stores};
 use crate::kit::bounded_map::BoundedMap;
+use crate::kit::log_limit::LogLimit;
 use crate::oci::{Digest, Reference, RepositoryName};
 use client::Login;
 use destination::Destination;
@@ -65,6 +66,8 @@ pub(crate) use upstream::{Upstream, is_hub};
 
 /// The most references whose last comparison is remembered.
 const CHECKS_MAX: usize = 64 * 1024;
+/// How often the log has the same kind of line about pulls, which clients can repeat without end.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The most referrers that are fetched for one manifest.
 const REFERRERS_MAX: usize = 100;
 /// The shortest time between two lists of the same referrers.
@@ -113,6 +116,10 @@ pub(crate) struct Mirror {
     /// Bytes that were evicted since the start.
     evicted: AtomicU64,
     passing: Passing,
+    /// Limits the log lines about pulls that fail.
+    pub(crate) failed_pulls: LogLimit,
+    /// The same for responses that may be outdated.
+    pub(crate) stale_responses: LogLimit,
     /// The work that a stop of the registry waits for.
     work: TaskTracker,
 }
@@ -133,11 +140,13 @@ impl Mirror {
             referrers: Mutex::default(),
             listings: Mutex::default(),
             catalog: tokio::sync::Mutex::default(),
-            fills: Fills::default(),
+            fills: Fills::new(),
             limit: Arc::new(limit),
             full: Arc::default(),
             evicted: AtomicU64::new(0),
             passing: Passing::default(),
+            failed_pulls: LogLimit::new(LOG_INTERVAL),
+            stale_responses: LogLimit::new(LOG_INTERVAL),
             work,
         }
     }

@@ -174,7 +174,8 @@ impl Server {
             let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
             let (has_tls, only_challenges) = (port.has_tls, port.only_challenges);
             let (own_hosts, unmapped) = (Arc::clone(&port.own_hosts), Arc::clone(&unmapped));
-            tasks.spawn(async move {
+            // The runtime moves a task ten times until it has ended, and this one has ten kilobytes.
+            tasks.spawn(Box::pin(async move {
                 let _counted = server.shared.metrics().connection();
                 server
                     .connection(
@@ -191,7 +192,7 @@ impl Server {
                         },
                     )
                     .await;
-            });
+            }));
         }
         drop(ports);
         maintenance::stop_mirror(&server.shared);

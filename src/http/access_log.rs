@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::header;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
+use super::agent;
 use super::forwarded::ClientInfo;
 use crate::identity::access::Identity;
 use crate::kit::metrics::Metrics;
@@ -19,7 +19,12 @@ use crate::kit::shown_address::ShownAddress;
 use crate::kit::traces::{Ended, RequestSpan};
 use crate::registry::Shared;
 
-/// A request whose response has begun. It travels with the body of the response, and then as a [`LogEntry`].
+/// The status of a request whose client left before the response, as in nginx.
+pub(super) const CLIENT_GONE: u16 = 499;
+/// The most bytes of a path in a line. Those of valid requests are shorter.
+const PATH_BYTES_MAX: usize = 1024;
+
+/// A request whose response has begun. It travels with the body of the response, and then with an [`EndedBody`].
 #[derive(Debug)]
 pub(super) struct AccessLogEntry {
     metrics: Arc<Metrics>,
@@ -68,18 +73,18 @@ impl AccessLogEntry {
         (id, span): (String, Option<RequestSpan>),
         from: ClientInfo<'_>,
         user: LoggedCaller,
-        status: StatusCode,
+        status: u16,
         started: Instant,
     ) -> Self {
-        let agent = || head.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let (path, agent) = (head.uri.path(), agent(&head.headers));
         let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
-            path: head.uri.path().to_owned(),
+            path: path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned(),
             user,
-            agent: agent().map(str::to_owned),
+            agent: Some(agent).filter(|agent| !agent.is_empty()).map(str::to_owned),
         });
         let (metrics, method) = (Arc::clone(registry.metrics()), head.method.clone());
         let (client, peer) = (from.address, from.peer);
-        Self { metrics, method, status: status.as_u16(), started, id, client, peer, span, line }
+        Self { metrics, method, status, started, id, client, peer, span, line }
     }
 
     /// Writes the entry. `sent` bytes of the body went to the client. `aborted` is whether the response was not sent whole.
@@ -110,9 +115,43 @@ impl AccessLogEntry {
     }
 }
 
-/// The log entry of a response without its body, while the connection still writes what the body has handed out.
+/// A request that is being answered. Its client may leave before that, and then the handler is dropped: so this writes the
+/// log entry when it is dropped without a response.
 #[derive(Debug)]
-pub(crate) struct LogEntry {
+pub(super) struct Unanswered<'a> {
+    pub(super) registry: &'a Shared,
+    pub(super) head: &'a Parts,
+    pub(super) client: ClientInfo<'a>,
+    pub(super) id: String,
+    pub(super) span: Option<RequestSpan>,
+    pub(super) started: Instant,
+    pub(super) is_answered: bool,
+}
+
+impl Unanswered<'_> {
+    /// The log entry of the response.
+    pub(super) fn answered(mut self, caller: LoggedCaller, status: StatusCode) -> AccessLogEntry {
+        self.entry(caller, status.as_u16())
+    }
+
+    fn entry(&mut self, caller: LoggedCaller, status: u16) -> AccessLogEntry {
+        self.is_answered = true;
+        let request = (std::mem::take(&mut self.id), self.span.take());
+        AccessLogEntry::new(self.registry, self.head, request, self.client, caller, status, self.started)
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.entry(LoggedCaller::Unknown, CLIENT_GONE).write(0, true);
+        }
+    }
+}
+
+/// A response body that has ended, with its log entry. The connection may still write bytes that the body has handed out.
+#[derive(Debug)]
+pub(crate) struct EndedBody {
     entry: Box<AccessLogEntry>,
     /// The bytes that the body has handed out.
     handed_out: u64,
@@ -120,7 +159,7 @@ pub(crate) struct LogEntry {
     is_whole: bool,
 }
 
-impl LogEntry {
+impl EndedBody {
     pub(super) const fn new(entry: Box<AccessLogEntry>, handed_out: u64, is_whole: bool) -> Self {
         Self { entry, handed_out, is_whole }
     }
@@ -135,14 +174,14 @@ impl LogEntry {
         self.is_whole
     }
 
-    /// Writes the entry of a response that was sent whole.
-    pub(crate) fn sent(self) {
+    /// Writes the log entry of a response that was sent whole.
+    pub(crate) fn log_sent(self) {
         self.entry.write(self.handed_out, false);
     }
 
-    /// Writes the entry of a response that was not sent whole. The last `unsent` bytes that the body has handed out did not
-    /// go to the socket. It may be more than the body has handed out.
-    pub(crate) fn aborted(self, unsent: u64) {
+    /// Writes the log entry of a response that was not sent whole. The last `unsent` bytes that the body has handed out did
+    /// not go to the socket. It may be more than the body has handed out.
+    pub(crate) fn log_aborted(self, unsent: u64) {
         self.entry.write(self.handed_out.saturating_sub(unsent), true);
     }
 }

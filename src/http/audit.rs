@@ -6,15 +6,13 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use tokio_util::task::TaskTracker;
 
+use super::access_log::CLIENT_GONE;
 use super::forwarded::ClientInfo;
 use crate::identity::accounts::{Accounts, RequestEntry};
 use crate::registry::Shared;
 
 /// The parameters that the audit file shows. The values of others may be secrets.
 const SHOWN: [&str; 7] = ["digest", "digest-algorithm", "everywhere", "from", "id", "mount", "tag"];
-
-/// The status of a request whose client disconnected before the response, as in nginx.
-const CLIENT_GONE: u16 = 499;
 
 /// A permitted request that may change something. If it is dropped before its end, its client has disconnected. This is
 /// audited as well, because commits that have begun run to their end.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::access_log::{AccessLogEntry, LogEntry};
+use super::access_log::{AccessLogEntry, EndedBody};
 use crate::kit::byte_budget::{ByteBudget, ReservedBytes};
 use crate::kit::opaque_debug::opaque_debug;
 use crate::mirror::{self, Growing};
@@ -162,10 +162,10 @@ impl Body {
         self.log_entry = Some(Box::new(entry));
     }
 
-    /// Takes the log entry away, so that the body does not write it.
-    pub(crate) fn take_log_entry(&mut self) -> Option<LogEntry> {
+    /// Ends the body, and takes its log entry away, so that the body does not write it. `None` if it has no log entry.
+    pub(crate) fn end(&mut self) -> Option<EndedBody> {
         let entry = self.log_entry.take()?;
-        Some(LogEntry::new(entry, self.sent, self.left == 0))
+        Some(EndedBody::new(entry, self.sent, self.left == 0))
     }
 
     /// Returns at most `most` bytes of the file that comes next, without handing them out. Returns `None` if another thread

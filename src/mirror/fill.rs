@@ -16,11 +16,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::LOG_INTERVAL;
 use super::client::{self, Client, Download, Effort};
 use super::destination::Destination;
 use super::error::Error;
 use super::room::Reserved;
 use crate::content::repository::{self, Upload};
+use crate::kit::log_limit::LogLimit;
 use crate::kit::metrics::UpstreamCounters;
 use crate::kit::traces;
 use crate::oci::{Digest, RepositoryName};
@@ -97,14 +99,21 @@ pub(super) struct Source {
 type Running = Mutex<HashMap<(RepositoryName, Digest), watch::Receiver<State>>>;
 
 /// The fills that are running.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Fills {
     running: Arc<Running>,
+    /// Limits the log lines about fills that fail.
+    failures: Arc<LogLimit>,
     /// Cancelled when the server stops. The bytes so far stay.
     stopping: Mutex<CancellationToken>,
 }
 
 impl Fills {
+    pub(super) fn new() -> Self {
+        let failures = Arc::new(LogLimit::new(LOG_INTERVAL));
+        Self { running: Arc::default(), failures, stopping: Mutex::default() }
+    }
+
     /// Joins the fill of a blob, or starts it. Returns when its size is known.
     pub(super) async fn join(&self, source: Source) -> Result<Growing, Error> {
         let key = (source.name.clone(), source.digest);
@@ -130,6 +139,7 @@ impl Fills {
     fn start(&self, source: Source, key: (RepositoryName, Digest)) -> watch::Receiver<State> {
         let (sender, progress) = watch::channel(State::Starting);
         let (running, stopping) = (Arc::clone(&self.running), self.stopping.lock().clone());
+        let failures = Arc::clone(&self.failures);
         let work = source.destination.work.clone();
         let filling = async move {
             let filled = tokio::select! {
@@ -140,7 +150,9 @@ impl Fills {
             running.lock().remove(&key);
             if let Err(error) = filled {
                 let Source { name, digest, .. } = &source;
-                tracing::warn!(%name, %digest, %error, "could not mirror a blob");
+                if let Some(count) = failures.pass() {
+                    tracing::warn!(%name, %digest, %error, count, "could not mirror a blob");
+                }
                 sender.send_replace(State::Failed(error));
             }
         };

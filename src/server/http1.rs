@@ -23,7 +23,7 @@ use super::connections::InFlight;
 use super::forward::forward;
 use super::sendfile::Windows;
 use super::unread::UnreadInput;
-use crate::http::{Body, LogEntry, PolledFrame};
+use crate::http::{Body, EndedBody, PolledFrame};
 
 /// The most bytes of a response that every socket takes at once.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
@@ -48,14 +48,15 @@ struct State<F> {
 #[derive(Debug)]
 struct Unsent<F> {
     _in_flight: F,
-    log_entry: Option<LogEntry>,
+    /// The body, if its log entry is not written.
+    body: Option<EndedBody>,
 }
 
 impl<F> Unsent<F> {
     /// Ends the request, because hyper has written the whole response.
     fn end(self) {
-        if let Some(entry) = self.log_entry {
-            entry.sent();
+        if let Some(body) = self.body {
+            body.log_sent();
         }
     }
 }
@@ -70,8 +71,8 @@ impl<F> Drop for State<F> {
     fn drop(&mut self) {
         // The connection has ended before hyper had written the response.
         let unsent = self.unsent.get_mut().take();
-        if let Some(entry) = unsent.and_then(|unsent| unsent.log_entry) {
-            entry.aborted(self.unwritten());
+        if let Some(body) = unsent.and_then(|unsent| unsent.body) {
+            body.log_aborted(self.unwritten());
         }
     }
 }
@@ -97,7 +98,7 @@ impl<F> ConnectionState<F> {
         self.0.unread.begin_request();
         self.0.responding.store(true, Ordering::Relaxed);
         self.0.head_bytes.store(0, Ordering::Relaxed);
-        Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight), log_entry: None }
+        Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight), ended: None }
     }
 
     fn unsent(&self) -> MutexGuard<'_, Option<Unsent<F>>> {
@@ -128,8 +129,8 @@ pub(super) struct Responding<F = InFlight> {
     state: ConnectionState<F>,
     /// `Some` until it is dropped.
     in_flight: Option<F>,
-    /// The log entry of a response whose body has ended.
-    log_entry: Option<LogEntry>,
+    /// The body, if it has ended and its log entry is not written.
+    ended: Option<EndedBody>,
 }
 
 impl<F> Responding<F> {
@@ -137,23 +138,23 @@ impl<F> Responding<F> {
         self.in_flight.as_ref().expect("it is taken when this is dropped")
     }
 
-    /// Ends the body of the response. The entry is written at once if the body has not handed out all its bytes, and if the
-    /// socket surely has room for them: so its line comes before those of requests that the response leads to.
-    fn end_body(&mut self, entry: LogEntry) {
+    /// Ends the body of the response. Its log entry is written at once if the body has not handed out all its bytes, and if
+    /// the socket surely has room for them: so its line comes before those of requests that the response leads to.
+    fn end_body(&mut self, body: EndedBody) {
         match () {
-            () if !entry.is_whole() => entry.aborted(self.state.0.unwritten()),
-            () if entry.handed_out() <= SMALL_BYTES_MAX => entry.sent(),
-            () => self.log_entry = Some(entry),
+            () if !body.is_whole() => body.log_aborted(self.state.0.unwritten()),
+            () if body.handed_out() <= SMALL_BYTES_MAX => body.log_sent(),
+            () => self.ended = Some(body),
         }
     }
 }
 
 impl<F> Drop for Responding<F> {
     fn drop(&mut self) {
-        let log_entry = self.log_entry.take();
-        let ended = self.in_flight.take().map(|in_flight| Unsent { _in_flight: in_flight, log_entry });
+        let body = self.ended.take();
+        let unsent = self.in_flight.take().map(|in_flight| Unsent { _in_flight: in_flight, body });
         // hyper takes no head while it has bytes of an earlier body, so an earlier response was written.
-        let earlier = std::mem::replace(&mut *self.state.unsent(), ended);
+        let earlier = std::mem::replace(&mut *self.state.unsent(), unsent);
         if let Some(earlier) = earlier {
             earlier.end();
         }
@@ -172,8 +173,8 @@ pub(super) struct Http1Body {
 
 impl Drop for Http1Body {
     fn drop(&mut self) {
-        if let Some(entry) = self.body.take_log_entry() {
-            self.responding.end_body(entry);
+        if let Some(ended) = self.body.end() {
+            self.responding.end_body(ended);
         }
     }
 }

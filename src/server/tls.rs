@@ -234,6 +234,8 @@ fn configs(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<Co
     };
     let mut server = builder.with_cert_resolver(Arc::<Reloading>::clone(certificate));
     // A client that comes back shows what it was given, so the registry remembers nothing of it.
+    // It gets another one with each connection.
+    server.send_tls13_tickets = 1;
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];

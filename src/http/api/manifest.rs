@@ -149,7 +149,9 @@ async fn store(
             let stored = context.blocking(move || Ok::<_, repository::Error>(again.put_manifest(put))).await?;
             match (stored, failure) {
                 // The upstream may have what is missing, and the client can try again.
-                (Err(repository::Error::ManifestContentMissing { .. }), Some(error)) => Err(failed(&error, name)),
+                (Err(repository::Error::ManifestContentMissing { .. }), Some(error)) => {
+                    Err(failed(mirror, &error, name))
+                }
                 (stored, _) => stored.map_err(|error| ApiError::of_change(error, &caller)),
             }
         }

@@ -178,7 +178,7 @@ async fn issue_ticket(context: &Context<'_>, mirror: &Mirror, query: &Query, log
         return Err(ApiError::bad_request(ErrorCode::Unsupported, message));
     };
     let ticket = mirror.ticket(name, login, context.info.address).await;
-    let ticket = ticket.map_err(|error| not_permitted(context, &error, name))?;
+    let ticket = ticket.map_err(|error| not_permitted(context, mirror, &error, name))?;
     let answer = json!({ "token": ticket, "access_token": ticket, "expires_in": mirror::TICKET.as_secs() });
     Ok(json_response(StatusCode::OK, &answer))
 }
@@ -205,13 +205,13 @@ async fn permit(context: &Context<'_>, mirror: &Mirror, route: &Route, login: Op
         }
         .into());
     }
-    Err(not_permitted(context, &error, name))
+    Err(not_permitted(context, mirror, &error, name))
 }
 
 /// The error of credentials that an upstream refuses, or of an upstream that does not decide.
-fn not_permitted(context: &Context<'_>, error: &mirror::Error, name: &RepositoryName) -> ApiError {
+fn not_permitted(context: &Context<'_>, mirror: &Mirror, error: &mirror::Error, name: &RepositoryName) -> ApiError {
     if !error.is_refusal() {
-        return failed(error, name);
+        return failed(mirror, error, name);
     }
     let (header, challenge) = challenge(context.registry);
     let message = format!("{name} needs credentials of its upstream: {error}");
@@ -236,25 +236,26 @@ pub(in crate::http) async fn prepare(
     match route {
         Route::GetManifest { name, reference } | Route::HeadManifest { name, reference } => {
             let freshness = mirror.manifest(name, reference, login).await;
-            let freshness = freshness.map_err(|error| refused(&error, name, || unknown_manifest(reference)))?;
-            Ok(stored(freshness, name, "a tag that was not compared with its upstream"))
+            let freshness = freshness.map_err(|error| refused(mirror, &error, name, || unknown_manifest(reference)))?;
+            Ok(stored(mirror, freshness, name, "a tag that was not compared with its upstream"))
         }
         Route::Tags { name, page } => tags(context, mirror, name, page).await.map(Prepared::Answered),
         Route::Catalog { page } => catalog(context, mirror, page).await,
         Route::Referrers { name, subject, .. } => {
-            let freshness = mirror.referrers(name, *subject, login).await.map_err(|error| failed(&error, name))?;
-            Ok(stored(freshness, name, "a list of referrers without all of the upstream"))
+            let freshness = mirror.referrers(name, *subject, login).await;
+            let freshness = freshness.map_err(|error| failed(mirror, &error, name))?;
+            Ok(stored(mirror, freshness, name, "a list of referrers without all of the upstream"))
         }
         Route::GetBlob { name, digest } => {
             let source = mirror.blob(name, *digest, login).await;
-            match source.map_err(|error| refused(&error, name, || unknown_blob(*digest)))? {
+            match source.map_err(|error| refused(mirror, &error, name, || unknown_blob(*digest)))? {
                 BlobSource::Local => Ok(Prepared::Local(None)),
                 BlobSource::Growing(growing) => growing_blob(context, *digest, growing).map(Prepared::Answered),
             }
         }
         Route::HeadBlob { name, digest } => {
             let size = mirror.blob_size(name, *digest, login).await;
-            let size = size.map_err(|error| refused(&error, name, || unknown_blob(*digest)))?;
+            let size = size.map_err(|error| refused(mirror, &error, name, || unknown_blob(*digest)))?;
             Ok(match size {
                 None => Prepared::Local(None),
                 Some(size) => {
@@ -273,11 +274,13 @@ pub(in crate::http) async fn prepare(
 }
 
 /// The ordinary handler answers from what is stored, with a warning if it may be outdated.
-fn stored(freshness: Freshness, name: &RepositoryName, what: &str) -> Prepared {
+fn stored(mirror: &Mirror, freshness: Freshness, name: &RepositoryName, what: &str) -> Prepared {
     Prepared::Local(match freshness {
         Freshness::Local | Freshness::Current => None,
         Freshness::Stale(error) => {
-            tracing::warn!(%name, %error, "serving {what}");
+            if let Some(count) = mirror.stale_responses.pass() {
+                tracing::warn!(%name, %error, count, "serving {what}");
+            }
             Some(STALE)
         }
     })
@@ -294,10 +297,14 @@ async fn tags(context: &Context<'_>, mirror: &Mirror, name: &RepositoryName, pag
     let answer = list::merged_tags(context, name, page, &tags);
     match (answer, failure) {
         (Ok(response), Some(error)) => {
-            tracing::warn!(%name, %error, "listing tags without those of the upstream");
+            if let Some(count) = mirror.stale_responses.pass() {
+                tracing::warn!(%name, %error, count, "listing tags without those of the upstream");
+            }
             Ok(stale(response))
         }
-        (Err(unknown), Some(error)) if unknown.status_code() == StatusCode::NOT_FOUND => Err(failed(&error, name)),
+        (Err(unknown), Some(error)) if unknown.status_code() == StatusCode::NOT_FOUND => {
+            Err(failed(mirror, &error, name))
+        }
         (answer, _) => answer,
     }
 }
@@ -311,7 +318,9 @@ async fn catalog(context: &Context<'_>, mirror: &Mirror, page: &Page) -> Result<
     Ok(Prepared::Answered(match failure {
         None => response,
         Some(error) => {
-            tracing::warn!(%error, "listing repositories without those of the registry that is taken over");
+            if let Some(count) = mirror.stale_responses.pass() {
+                tracing::warn!(%error, count, "listing repositories without those of the registry that is taken over");
+            }
             stale(response)
         }
     }))
@@ -349,18 +358,23 @@ fn growing_blob(context: &Context<'_>, digest: Digest, growing: Growing) -> Resu
 }
 
 /// The error of a request that the mirror cannot serve.
-fn refused(error: &mirror::Error, name: &RepositoryName, unknown: impl FnOnce() -> repository::Error) -> ApiError {
+fn refused(
+    mirror: &Mirror,
+    error: &mirror::Error,
+    name: &RepositoryName,
+    unknown: impl FnOnce() -> repository::Error,
+) -> ApiError {
     match error {
         mirror::Error::NotFound => unknown().into(),
         mirror::Error::Excluded { .. } => ApiError::new(ErrorCode::ManifestUnknown, error.to_string()),
         mirror::Error::Unsigned { .. } => ApiError::new(ErrorCode::Denied, error.to_string()),
         mirror::Error::Unlisted { .. } => ApiError::new(ErrorCode::BlobUnknown, error.to_string()),
-        error => failed(error, name),
+        error => failed(mirror, error, name),
     }
 }
 
 /// The error of an upstream that does not provide what is requested. The message names the upstream and the reason.
-pub(super) fn failed(error: &mirror::Error, name: &RepositoryName) -> ApiError {
+pub(super) fn failed(mirror: &Mirror, error: &mirror::Error, name: &RepositoryName) -> ApiError {
     let status = match error {
         mirror::Error::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
         mirror::Error::Store(error) if error.is_no_space() => return ApiError::no_space(error),
@@ -375,7 +389,9 @@ pub(super) fn failed(error: &mirror::Error, name: &RepositoryName) -> ApiError {
         mirror::Error::SlowList => StatusCode::GATEWAY_TIMEOUT,
         mirror::Error::Upstream(_) | mirror::Error::Ended { .. } => StatusCode::BAD_GATEWAY,
     };
-    tracing::warn!(%name, %error, "cannot mirror");
+    if let Some(count) = mirror.failed_pulls.pass() {
+        tracing::warn!(%name, %error, count, "cannot mirror");
+    }
     ApiError::new(ErrorCode::Unknown, format!("cannot mirror {name}: {error}")).status(status)
 }
 

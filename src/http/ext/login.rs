@@ -172,9 +172,9 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
         "unsupported_response_type",
         "incorrect_client_credentials", // GitHub's
     ];
-    let id = context.info.request;
-    tracing::warn!(id, provider, %error, "a sign-in through a provider failed");
-    let title = context.registry.providers().get(provider).map_or(provider, |provider| provider.title.as_str());
+    let (id, providers) = (context.info.request, context.registry.providers());
+    let is_logged = providers.log_failure(id, Some(provider), error);
+    let title = providers.get(provider).map_or(provider, |provider| provider.title.as_str());
     let logged = format!("The registry's log has details under the request {id}.");
     match error {
         Error::UnknownProvider => page::page(
@@ -220,11 +220,12 @@ fn refused(context: &Context<'_>, provider: &str, error: &Error) -> Response<Bod
             "Your e-mail address is not verified",
             &[&format!("{title} has not verified your address."), "Verify it there, and sign in again."],
         ),
-        Error::Unavailable { .. } => page::page(
-            StatusCode::BAD_GATEWAY,
-            "The provider does not answer",
-            &[&format!("Sign-in through {title} does not work now. API keys still work."), "Try again later.", &logged],
-        ),
+        Error::Unavailable { .. } => {
+            let broken = format!("Sign-in through {title} does not work now. API keys still work.");
+            let mut paragraphs = vec![broken.as_str(), "Try again later."];
+            paragraphs.extend(is_logged.then_some(logged.as_str()));
+            page::page(StatusCode::BAD_GATEWAY, "The provider does not answer", &paragraphs)
+        }
         Error::Busy { seconds } => {
             let wait = format!("Try again in {seconds} seconds.");
             let mut response = page::page(StatusCode::TOO_MANY_REQUESTS, "Too many users are signing in", &[&wait]);

@@ -143,7 +143,7 @@ async fn exchange_code(
 /// The refusal of a sign-in at a provider. Details for the operator go to the log.
 fn refused(context: &Context<'_>, error: &Error) -> ApiError {
     let id = context.info.request;
-    tracing::warn!(id, %error, "sign-in through a provider failed");
+    context.registry.providers().log_failure(id, None, error);
     match error {
         Error::UnknownProvider | Error::NoDeviceFlow | Error::InvalidSignIn(_) => invalid(error.to_string()),
         Error::Refused { .. } | Error::MissingClaim { .. } | Error::UnverifiedEmail => {

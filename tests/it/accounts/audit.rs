@@ -252,11 +252,14 @@ async fn whoever_pushes_and_does_not_wait_for_the_answer_is_a_line_too() {
         stored += usize::from(found);
     }
     // A stop waits for what is being written.
-    running.stop();
+    let log = running.stop().stderr;
     let lines = requests(&file);
     let gone = lines.iter().filter(|line| gone(line)).count();
     let done = lines.iter().filter(|line| line.ends_with(" 201")).count();
     assert!(done + gone >= stored, "{stored} blobs were stored, and these are the lines: {lines:?}");
     assert!(gone > 0, "no client has gone in time for the test to mean anything");
+    // The access log has them too.
+    let logged = log.lines().filter(|line| line.contains(" method=\"POST\" ") && line.contains(" status=499 ")).count();
+    assert!(logged >= gone, "{gone} clients had gone, and the access log has {logged} of them");
     assert_eq!(done + gone, lines.len());
 }
