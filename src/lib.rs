@@ -62,7 +62,7 @@
 //! # The modules, bottom to top
 //!
 //! * [`oci`]: the specification's nouns as validated values.
-//! * `kit::clock`: the only reader of the time. `kit::file`: missing files, the identity and state of a file, I/O
+//! * `kit::clock`: the only reader of the wall clock. `kit::file`: missing files, the identity and state of a file, I/O
 //!   errors with their path. `kit::network`: client networks and loopback hosts. `kit::text`: sizes, counts and tables.
 //!   `kit::text_form`: types that are written as the text that they were parsed from. `kit::opaque_debug`: `Debug` without
 //!   content. `kit::bounded_map`: a map with a limit. `kit::byte_budget`: a limit on bytes in memory. `kit::throttle`:
@@ -101,8 +101,10 @@
 //! # Features
 //!
 //! A feature of Cargo leaves out a part of the program, for programs that embed the library and for the first command of
-//! README.md; `docs/embedding.md` lists them. The cut is a module: without the feature, the file `absent.rs` in the folder
-//! of the module takes its place, with the same functions. They find nothing, or their types have no value. `config::parts` refuses keys that need the part.
+//! README.md; `docs/embedding.md` lists them. Usually the cut is a module: without the feature, the file `absent.rs` in the
+//! folder of the module takes its place, with the same functions, which find nothing, or whose types cannot be constructed.
+//! `web` and `cli` are left out, and `identity::directory` has its cut inside. `config::parts` refuses keys that need the
+//! part.
 //!
 //! # Invariants
 //!
@@ -119,8 +121,8 @@
 //!    upload writes no row, and a restart loses none.
 //! 6. Bytes are hashed once, while they arrive. They are read again only for an upload that continues after a restart, for
 //!    a blob whose file changed on disk, and by scrub and recovery.
-//! 7. Only `content::blobs::paths` builds a path, and only from checked values. Nothing below `http` knows a status code.
-//!    Only `kit::clock` reads the wall clock. There is no global state: registries in one process are independent.
+//! 7. Only `content::blobs::paths` builds a path, and only from checked values. Nothing below `http` chooses the status of
+//!    a response. Only `kit::clock` reads the wall clock. There is no global state: registries in one process are independent.
 //! 8. A secret is shown once and stored as a hash, or sealed if the registry must read it again (refresh tokens of
 //!    identity providers). The last use of keys and sessions is written in batches, so that no request waits for it.
 //! 9. The database decides. `manifests.log` next to it is enough to rebuild the rows of the content. It is written after a
@@ -143,7 +145,7 @@
 //!
 //! # Errors
 //!
-//! Each layer has one error enum. `http::error` maps them to HTTP by matches without `_`. A client's mistake gets a 4xx
+//! Each layer has one error enum. `http::error` maps them to HTTP by matches without `_` for the variants. A client's mistake gets a 4xx
 //! with a code of the specification's table, says what is wrong, and changes nothing. An internal failure gets a 5xx with a
 //! request id; its cause is logged once, with that id.
 //!

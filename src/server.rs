@@ -259,7 +259,7 @@ impl Server {
         match handshake {
             Err(_) => tracing::debug!(%peer, "the TLS handshake took too long"),
             Ok(Err(Failed { error, socket })) => {
-                tracing::debug!(%peer, %error, "the TLS handshake failed");
+                tls.log_failure(peer, &error);
                 let Some(mut socket) = socket else { return };
                 // A client that is still sending must be able to read the reason.
                 unread.leave();

@@ -25,11 +25,13 @@ use self::files::{AUTHORITIES, Unusable, authorities, load};
 use self::preference::Configs;
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
+use super::{LOG_INTERVAL, Peer};
 use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
 use crate::kit::certificate::is_for;
 use crate::kit::file::FileStamp;
+use crate::kit::log_limit::LogLimit;
 use crate::kit::opaque_debug::opaque_debug;
 use crate::registry::Error;
 
@@ -46,6 +48,8 @@ pub(super) struct Tls {
     configs: Watched<Configs, 1>,
     certificate: Arc<Reloading>,
     clients: Option<Clients>,
+    /// Limits the warnings about client certificates that are refused.
+    refused: LogLimit,
 }
 
 /// Where the certificate comes from.
@@ -163,7 +167,8 @@ impl Tls {
         let clients = clients.transpose()?;
         let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
         let configs = configs(&certificate, clients.as_ref()).map_err(unusable)?;
-        Ok(Self { configs: Watched::new(configs, [stamp], None), certificate, clients })
+        let (configs, refused) = (Watched::new(configs, [stamp], None), LogLimit::new(LOG_INTERVAL));
+        Ok(Self { configs, certificate, clients, refused })
     }
 
     /// Performs the handshake.
@@ -186,6 +191,18 @@ impl Tls {
         let (certificate, protocol) = (self.client(session), session.alpn_protocol());
         let (is_http2, is_challenge) = (protocol == Some(HTTP2), protocol == Some(ALPN));
         Ok(Accepted { stream, certificate, is_http2, is_challenge })
+    }
+
+    /// Logs a failed handshake: as a warning if the client certificate was refused, because the client is told nothing but
+    /// that.
+    pub(super) fn log_failure(&self, peer: Peer, error: &io::Error) {
+        let cause = error.get_ref().and_then(|error| error.downcast_ref());
+        if let Some(rustls::Error::InvalidCertificate(_)) = cause
+            && let Some(count) = self.refused.pass()
+        {
+            return tracing::warn!(%peer, %error, count, "refused a client certificate");
+        }
+        tracing::debug!(%peer, %error, "the TLS handshake failed");
     }
 
     /// The configurations to use.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use coracle::{Registry, RunningRegistry};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 
+use crate::support::process::Program;
 use crate::support::registry::{ALICE, BOB};
 
 /// An authority, and the files of a test.
@@ -56,15 +57,17 @@ fn san(text: &str) -> Vec<SanType> {
     vec![SanType::URI(text.try_into().unwrap())]
 }
 
-/// A registry with TLS, with alice and bob, and with client certificates of an authority.
-async fn serve(directory: &Path, mtls: &str) -> (Registry, RunningRegistry) {
+/// Writes a certificate for the registry, and returns the keys that name it and the authorities of clients.
+fn tls_keys(directory: &Path) -> String {
     let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(directory.join("server.pem"), own.cert.pem()).unwrap();
     std::fs::write(directory.join("server.key"), own.signing_key.serialize_pem()).unwrap();
-    let text = format!(
-        "[http.tls]\ncert = '{0}/server.pem'\nkey = '{0}/server.key'\ncacert = '{0}/ca.pem'\n{mtls}",
-        directory.display()
-    );
+    format!("[http.tls]\ncert = '{0}/server.pem'\nkey = '{0}/server.key'\ncacert = '{0}/ca.pem'\n", directory.display())
+}
+
+/// A registry with TLS, with alice and bob, and with client certificates of an authority.
+async fn serve(directory: &Path, mtls: &str) -> (Registry, RunningRegistry) {
+    let text = tls_keys(directory) + mtls;
     let config = coracle::config::Config::from_toml_str(&text).unwrap().config;
     let builder = Registry::builder().config(config).user(ALICE.0, ALICE.1).user(BOB.0, BOB.1);
     let registry = tokio::task::spawn_blocking(|| builder.temporary().open()).await.unwrap().unwrap();
@@ -129,6 +132,27 @@ async fn a_client_is_the_user_that_its_certificate_names() {
         assert_eq!(curl(&running, Some(&alice), &page).await, (403, String::new()));
     }
     running.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_log_says_why_a_certificate_was_refused() {
+    if !has_curl() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (ca, other) = (Authority::new(), Authority::new());
+    std::fs::write(directory.path().join("ca.pem"), &ca.pem).unwrap();
+    let forged = other.issue(directory.path(), "forged", "alice", Vec::new());
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve_with(root.path(), &tls_keys(directory.path())).with_admin().start();
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--insecure", "--max-time", "60", "--cert"]).arg(forged.with_extension("cert"));
+    curl.arg("--key")
+        .arg(forged.with_extension("key"))
+        .arg(format!("https://localhost:{}/v2/", running.address().port()));
+    assert!(!curl.status().unwrap().success());
+    let log = running.wait_for("refused a client certificate");
+    assert!(log.contains("UnknownIssuer") && log.contains("peer=127.0.0.1:"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

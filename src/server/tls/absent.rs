@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::Peer;
 use crate::acme::Acme;
 use crate::config;
 use crate::identity::access::ClientCertificate;
@@ -37,6 +38,10 @@ impl Tls {
     }
 
     pub(super) async fn accept<S>(&self, _: S) -> Result<Accepted<S>, Failed<S>> {
+        match *self {}
+    }
+
+    pub(super) fn log_failure(&self, _: Peer, _: &io::Error) {
         match *self {}
     }
 

@@ -25,6 +25,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("hyper-util", "hyper on tokio, and graceful stops"),
     ("instant-acme", "the protocol of ACME authorities"),
     ("ipnet", "networks of trusted proxies"),
+    ("itoa", "numbers and addresses in lines of the access log; hyper brings it"),
     ("jiff", "times as clients write them"),
     ("jsonwebtoken", "tokens of the token service"),
     ("ldap3", "the protocol of LDAP directories"),
