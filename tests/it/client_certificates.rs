@@ -152,7 +152,7 @@ async fn the_log_says_why_a_certificate_was_refused() {
         .arg(format!("https://localhost:{}/v2/", running.address().port()));
     assert!(!curl.status().unwrap().success());
     let log = running.wait_for("refused a client certificate");
-    assert!(log.contains("UnknownIssuer") && log.contains("peer=127.0.0.1:"), "{log}");
+    assert!(log.contains("invalid peer certificate") && log.contains("peer=127.0.0.1:"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
