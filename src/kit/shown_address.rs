@@ -19,12 +19,29 @@ impl fmt::Display for ShownAddress {
             Self::Ip(ip) => return ip.fmt(f),
             Self::Socket(socket) => return socket.fmt(f),
         };
-        let numbers = ip.octets().into_iter().map(u16::from).chain(port);
-        for (before, number) in ["", ".", ".", ".", ":"].into_iter().zip(numbers) {
-            f.write_str(before)?;
-            f.write_str(itoa::Buffer::new().format(number))?;
+        // 255.255.255.255:65535
+        let mut text = [0; 21];
+        let mut length = 0;
+        for (number, octet) in ip.octets().into_iter().enumerate() {
+            if number > 0 {
+                text[length] = b'.';
+                length += 1;
+            }
+            for unit in [100, 10, 1] {
+                if octet >= unit || unit == 1 {
+                    text[length] = b'0' + octet / unit % 10;
+                    length += 1;
+                }
+            }
         }
-        Ok(())
+        if let Some(port) = port {
+            text[length] = b':';
+            let mut buffer = itoa::Buffer::new();
+            let digits = buffer.format(port).as_bytes();
+            text[length + 1..=length + digits.len()].copy_from_slice(digits);
+            length += 1 + digits.len();
+        }
+        f.write_str(str::from_utf8(&text[..length]).expect("digits are ASCII"))
     }
 }
 
