@@ -229,9 +229,10 @@ pub(crate) async fn answer(
     if let (Some(notice), Some(peer)) = (client.notice, peer) {
         registry.notice(notice, peer.ip().to_canonical());
     }
+    let agent = agent(&head.headers);
     // Health probes would fill the traces.
-    let span = if path.is_probe() { None } else { registry.traces().begin(&head, agent(&head.headers)) };
-    let unanswered = Unanswered { registry, head: &head, client, id, span, started, is_answered: false };
+    let span = if path.is_probe() { None } else { registry.traces().begin(&head, agent) };
+    let unanswered = Unanswered { registry, head: &head, client, agent, id, span, started, is_answered: false };
     let id = unanswered.id.as_str();
     let info = RequestInfo {
         method: &head.method,
@@ -241,7 +242,7 @@ pub(crate) async fn answer(
         peer,
         certificate: &connection.certificate,
         credential_cache: &connection.credential_cache,
-        agent: agent(&head.headers),
+        agent,
         request: id,
     };
     let Outcome { result, caller, cookies } = if has_place {

@@ -145,9 +145,9 @@
 //!
 //! # Errors
 //!
-//! Each layer has one error enum. `http::error` maps them to HTTP by matches without `_` for the variants. A client's mistake gets a 4xx
-//! with a code of the specification's table, says what is wrong, and changes nothing. An internal failure gets a 5xx with a
-//! request id; its cause is logged once, with that id.
+//! Each layer has one error enum. `http::error` maps them to HTTP by matches without `_` for the variants. A client's
+//! mistake gets a 4xx with a code of the specification's table, says what is wrong, and changes nothing. An internal
+//! failure gets a 5xx with a request id; its cause is logged once, with that id.
 //!
 //! # Blocking
 //!

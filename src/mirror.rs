@@ -66,8 +66,6 @@ pub(crate) use upstream::{Upstream, is_hub};
 
 /// The most references whose last comparison is remembered.
 const CHECKS_MAX: usize = 64 * 1024;
-/// How often the log has the same kind of line about pulls, which clients can repeat without end.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The most referrers that are fetched for one manifest.
 const REFERRERS_MAX: usize = 100;
 /// The shortest time between two lists of the same referrers.
@@ -145,8 +143,8 @@ impl Mirror {
             full: Arc::default(),
             evicted: AtomicU64::new(0),
             passing: Passing::default(),
-            failed_pulls: LogLimit::new(LOG_INTERVAL),
-            stale_responses: LogLimit::new(LOG_INTERVAL),
+            failed_pulls: LogLimit::default(),
+            stale_responses: LogLimit::default(),
             work,
         }
     }

@@ -75,8 +75,6 @@ use wrong_scheme::{Mistake, WrongScheme};
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted, for example for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the log says that connections are not accepted, or are refused.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The time in which a connection that is closed for another one may send GOAWAY and `close_notify`.
 const GOODBYE_WAIT: Duration = Duration::from_millis(100);
 /// The longest time to wait for running writes when the server stops.
@@ -129,8 +127,8 @@ impl Server {
             background.spawn(admin::listen(admin, Arc::clone(&self.shared), stopped.clone()));
         }
         let server = Arc::new(self);
-        let (unaccepted, refused) = (LogLimit::new(LOG_INTERVAL), LogLimit::new(LOG_INTERVAL));
-        let unmapped = Arc::new(LogLimit::new(LOG_INTERVAL));
+        let (unaccepted, refused) = (LogLimit::default(), LogLimit::default());
+        let unmapped = Arc::new(LogLimit::default());
         let mut next = 0;
         loop {
             let (port, accepted) = tokio::select! {

@@ -33,8 +33,6 @@ const BATCH: usize = 64;
 const POLL: Duration = Duration::from_secs(5);
 /// The pause after the outbox could not be read or written.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// How often the log says that the outbox cannot be read or written.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The largest answer of a sink that is read, for the log.
 const ANSWER_BYTES_MAX: usize = 1024;
 /// How much of an answer the log shows.
@@ -139,8 +137,8 @@ impl Sink {
             transport,
             state: Mutex::default(),
             retry: Notify::new(),
-            unread: LogLimit::new(LOG_INTERVAL),
-            unwritten: LogLimit::new(LOG_INTERVAL),
+            unread: LogLimit::default(),
+            unwritten: LogLimit::default(),
         })
     }
 

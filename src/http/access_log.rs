@@ -11,7 +11,6 @@ use std::time::Instant;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
-use super::agent;
 use super::forwarded::ClientInfo;
 use crate::identity::access::Identity;
 use crate::kit::metrics::Metrics;
@@ -67,26 +66,6 @@ struct Line {
 }
 
 impl AccessLogEntry {
-    pub(super) fn new(
-        registry: &Shared,
-        head: &Parts,
-        (id, span): (String, Option<RequestSpan>),
-        from: ClientInfo<'_>,
-        user: LoggedCaller,
-        status: u16,
-        started: Instant,
-    ) -> Self {
-        let (path, agent) = (head.uri.path(), agent(&head.headers));
-        let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
-            path: path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned(),
-            user,
-            agent: Some(agent).filter(|agent| !agent.is_empty()).map(str::to_owned),
-        });
-        let (metrics, method) = (Arc::clone(registry.metrics()), head.method.clone());
-        let (client, peer) = (from.address, from.peer);
-        Self { metrics, method, status, started, id, client, peer, span, line }
-    }
-
     /// Writes the entry. `sent` bytes of the body went to the client. `aborted` is whether the response was not sent whole.
     pub(super) fn write(self, sent: u64, aborted: bool) {
         let duration = self.started.elapsed();
@@ -122,6 +101,7 @@ pub(super) struct Unanswered<'a> {
     pub(super) registry: &'a Shared,
     pub(super) head: &'a Parts,
     pub(super) client: ClientInfo<'a>,
+    pub(super) agent: &'a str,
     pub(super) id: String,
     pub(super) span: Option<RequestSpan>,
     pub(super) started: Instant,
@@ -136,8 +116,23 @@ impl Unanswered<'_> {
 
     fn entry(&mut self, caller: LoggedCaller, status: u16) -> AccessLogEntry {
         self.is_answered = true;
-        let request = (std::mem::take(&mut self.id), self.span.take());
-        AccessLogEntry::new(self.registry, self.head, request, self.client, caller, status, self.started)
+        let path = self.head.uri.path();
+        let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
+            path: path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned(),
+            user: caller,
+            agent: Some(self.agent).filter(|agent| !agent.is_empty()).map(str::to_owned),
+        });
+        AccessLogEntry {
+            metrics: Arc::clone(self.registry.metrics()),
+            method: self.head.method.clone(),
+            status,
+            started: self.started,
+            id: std::mem::take(&mut self.id),
+            client: self.client.address,
+            peer: self.client.peer,
+            span: self.span.take(),
+            line,
+        }
     }
 }
 

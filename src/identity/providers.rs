@@ -45,8 +45,6 @@ use github::GitHub;
 const AT_ONCE_MAX: usize = 64;
 /// The tolerated difference between the clocks of a provider and the registry.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
-/// How often the log has the same kind of failed sign-in, if clients can repeat it without end.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest authorization code, in bytes.
 const CODE_BYTES_MAX: usize = 4096;
 /// The longest name, address, subject or group of a provider, in bytes. A subject has at most 255 characters (OpenID
@@ -243,8 +241,8 @@ impl Providers {
             permits: Semaphore::new(AT_ONCE_MAX),
             polls: device::PollSchedule::default(),
             sign_in_codes: SignInCodes::default(),
-            invalid: LogLimit::new(LOG_INTERVAL),
-            unavailable: LogLimit::new(LOG_INTERVAL),
+            invalid: LogLimit::default(),
+            unavailable: LogLimit::default(),
         }
     }
 

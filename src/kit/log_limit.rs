@@ -20,6 +20,13 @@ struct State {
     count: u64,
 }
 
+/// Permits a line a minute.
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self::new(Duration::from_mins(1))
+    }
+}
+
 impl LogLimit {
     pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, state: Mutex::default() }
@@ -47,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_first_event_is_logged_and_then_one_line_counts_all_of_an_interval() {
-        let (limit, now) = (LogLimit::new(Duration::from_mins(1)), Instant::now());
+        let (limit, now) = (LogLimit::default(), Instant::now());
         assert_eq!(limit.pass_at(now), Some(1));
         for second in 1..60 {
             assert_eq!(limit.pass_at(now + Duration::from_secs(second)), None);

@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::LOG_INTERVAL;
 use super::client::{self, Client, Download, Effort};
 use super::destination::Destination;
 use super::error::Error;
@@ -110,7 +109,7 @@ pub(super) struct Fills {
 
 impl Fills {
     pub(super) fn new() -> Self {
-        let failures = Arc::new(LogLimit::new(LOG_INTERVAL));
+        let failures = Arc::new(LogLimit::default());
         Self { running: Arc::default(), failures, stopping: Mutex::default() }
     }
 

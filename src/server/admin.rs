@@ -28,8 +28,6 @@ const CONNECTIONS_MAX: usize = 64;
 const COMMAND_WAIT: Duration = Duration::from_secs(10);
 /// The pause after a command could not be accepted, for example for lack of file handles.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// How often the log says that commands cannot be accepted.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Creates the socket. This happens before the registry reports that it runs, so that the next command finds it. The
 /// registry works without the socket, so a failure is only logged.
@@ -51,7 +49,7 @@ pub(super) fn bind(shared: &Shared) -> Option<UnixListener> {
 /// Takes commands until the server ends.
 pub(super) async fn listen(listener: UnixListener, shared: Arc<Shared>, stopped: watch::Receiver<bool>) {
     let commands = Arc::new(Semaphore::new(COMMANDS_MAX));
-    let unaccepted = LogLimit::new(LOG_INTERVAL);
+    let unaccepted = LogLimit::default();
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTIONS_MAX {

@@ -52,8 +52,6 @@ const JOURNAL: &str = "writing the journal of manifests";
 const PULLS: &str = "writing the counts of pulls";
 const USES: &str = "writing the uses of mirrored content";
 const COLLECTION: &str = "garbage collection";
-/// How often the log says that the same work fails.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// The longest time before the first garbage collection and the first scrub after a start. The leases of the minute
 /// before a crash were not written, and their clients may return before the garbage collection. The scrub leaves the
 /// disk to the clients that waited for the start.
@@ -167,7 +165,7 @@ impl Maintenance {
 
     fn note_failure(&self, what: &'static str, error: &dyn fmt::Display) {
         let mut failures = self.failures.lock();
-        if let Some(count) = failures.entry(what).or_insert_with(|| LogLimit::new(LOG_INTERVAL)).pass() {
+        if let Some(count) = failures.entry(what).or_default().pass() {
             tracing::error!(%error, count, "{what} failed");
         }
     }

@@ -308,7 +308,7 @@ mod tests {
         let length = 2 * MAPPED_BYTES_MIN;
         let mut body = Body::empty();
         body.push_file(&file, ByteRange { first: 0, last: length - 1 });
-        let unmapped = Arc::new(LogLimit::new(Duration::from_mins(1)));
+        let unmapped = Arc::new(LogLimit::default());
         assert!(Windows::new(Arc::clone(&unmapped)).next(&mut body).is_none());
         assert_eq!(unmapped.pass(), None, "the warning was logged");
         assert_eq!(body.collect().await.unwrap().to_bytes().len() as u64, length);

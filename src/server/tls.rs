@@ -23,9 +23,9 @@ pub(super) use self::files::check_authorities;
 pub(crate) use self::files::check_tls;
 use self::files::{AUTHORITIES, Unusable, authorities, load};
 use self::preference::Configs;
+use super::Peer;
 use super::client_certificate::Naming;
 use super::read_ahead::ReadAhead;
-use super::{LOG_INTERVAL, Peer};
 use crate::acme::{ALPN, Acme};
 use crate::config;
 use crate::identity::access::ClientCertificate;
@@ -167,7 +167,7 @@ impl Tls {
         let clients = clients.transpose()?;
         let stamp = clients.as_ref().and_then(|clients| FileStamp::at(&clients.authorities));
         let configs = configs(&certificate, clients.as_ref()).map_err(unusable)?;
-        let (configs, refused) = (Watched::new(configs, [stamp], None), LogLimit::new(LOG_INTERVAL));
+        let (configs, refused) = (Watched::new(configs, [stamp], None), LogLimit::default());
         Ok(Self { configs, certificate, clients, refused })
     }
 
@@ -251,10 +251,10 @@ fn configs(certificate: &Arc<Reloading>, clients: Option<&Clients>) -> Result<Co
     };
     let mut server = builder.with_cert_resolver(Arc::<Reloading>::clone(certificate));
     // A client that comes back shows what it was given, so the registry remembers nothing of it.
-    // It gets another one with each connection.
-    server.send_tls13_tickets = 1;
     server.ticketer = aws_lc_rs::Ticketer::new().map_err(failed)?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
+    // One is enough: each connection brings another one.
+    server.send_tls13_tickets = 1;
     server.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
     if certificate.acme.is_some() {
         server.alpn_protocols.push(ALPN.to_vec());

@@ -21,9 +21,6 @@ pub(super) const QUESTIONS_AT_ONCE: usize = 8;
 /// After this long, a sign-in is written to the row of the user although nothing has changed.
 const WRITTEN_EVERY: Duration = Duration::from_hours(1);
 
-/// How often the log has the same line about sign-ins, which clients can repeat without end.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
-
 /// A directory, and how its users are treated.
 #[derive(Debug)]
 pub(super) struct DirectoryUsers {
@@ -40,7 +37,7 @@ impl Accounts {
     /// Lets the users of a directory sign in.
     #[must_use]
     pub(crate) fn with_directory(self, directory: Directory, remembered_for: Duration) -> Self {
-        let [unavailable, refused] = std::array::from_fn(|_| LogLimit::new(LOG_INTERVAL));
+        let (unavailable, refused) = (LogLimit::default(), LogLimit::default());
         Self { directory: Some(DirectoryUsers { directory, remembered_for, unavailable, refused }), ..self }
     }
 

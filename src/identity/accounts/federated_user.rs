@@ -211,7 +211,7 @@ fn current_row(tx: &WriteTx, who: &DueFederatedUser) -> Result<Option<FederatedU
 }
 
 /// A user without a password.
-fn new_row(now: Timestamp) -> UserRow {
+pub(super) fn new_row(now: Timestamp) -> UserRow {
     UserRow {
         password: String::new(),
         role: AccountRole::Ordinary,

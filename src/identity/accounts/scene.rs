@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::federated_user::new_row;
 use super::{Accounts, Htpasswd, Rules};
 use crate::content::blobs::{SystemDisk, Tree};
-use crate::content::rows::{AccountRole, Database, UserRow};
+use crate::content::rows::{Database, UserRow};
 use crate::kit::clock::{Clock, Timestamp};
 
 /// The accounts of a new data directory with the default rules, and the directory, which is removed when it is dropped.
@@ -36,14 +37,7 @@ fn open(root: &Path, rules: Rules, htpasswd: Option<Htpasswd>) -> Accounts {
 
 /// The row of a user who has neither a password nor groups nor an e-mail address.
 pub(super) fn user() -> UserRow {
-    UserRow {
-        password: String::new(),
-        role: AccountRole::Ordinary,
-        disabled: false,
-        groups: Vec::new(),
-        email: None,
-        created: Timestamp::from_micros(1),
-    }
+    new_row(Timestamp::from_micros(1))
 }
 
 impl Accounts {

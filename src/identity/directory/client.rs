@@ -22,8 +22,6 @@ use crate::kit::log_limit::LogLimit;
 const DEADLINE: Duration = Duration::from_secs(8);
 /// After a failure, questions fail at once for this long, so that clients do not wait one after another.
 const AWAY_PAUSE: Duration = Duration::from_secs(2);
-/// How often the log has the line about an ambiguous name, which clients can repeat without end.
-const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Result codes of RFC 4511, 4.1.9, and appendix A.
 const SUCCESS: u32 = 0;
 const SIZE_LIMIT_EXCEEDED: u32 = 4;
@@ -71,7 +69,7 @@ impl Directory {
         let tls = tls.map_err(|error| error.to_string())?.map(Arc::new);
         let issuer = format!("ldap:{}", settings.base.to_ascii_lowercase());
         let [accepted, refused, failed] = std::array::from_fn(|_| AtomicU64::new(0));
-        let (away, ambiguous) = (Mutex::default(), LogLimit::new(LOG_INTERVAL));
+        let (away, ambiguous) = (Mutex::default(), LogLimit::default());
         Ok(Self(Arc::new(Shared { settings, issuer, tls, away, accepted, refused, failed, ambiguous })))
     }
 
