@@ -304,7 +304,7 @@ impl Server {
                     if request.extensions().get::<OnUpgrade>().is_some() {
                         *requested.lock() = Some(hyper::upgrade::on(&mut request));
                     }
-                    let (responding, unread) = (state.respond(handle.request()), state.unread().clone());
+                    let (responding, unread) = (state.respond(|| handle.request()), state.unread().clone());
                     let (windows, responder) = (windows.clone(), responder.clone());
                     async move {
                         let mut response = responder.respond(request, &unread, responding.in_flight()).await;

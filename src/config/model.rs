@@ -286,10 +286,10 @@ section! {
 section! {
     /// Limits of one server.
     Limits {
-        /// Open connections. For a new one beyond the limit, the connection that is idle longest is closed.
+        /// Open connections, and requests in flight. For a connection beyond the limit, the one that is idle longest is
+        /// closed. A request beyond the limit waits, and gets 503 after 10 seconds.
         max_connections: usize = "http.limits.maxConnections", Kind::Int { least: 1, most: 1_000_000 }, "1024";
-        /// Open connections of one address (IPv6: /56). 0 for three quarters of maxConnections. Trusted proxies have no
-        /// such limit.
+        /// The same for one address (IPv6: /56), except a trusted proxy. 0 for three quarters of maxConnections.
         max_connections_per_address: usize = "http.limits.maxConnectionsPerAddress", Kind::Int { least: 0, most: 1_000_000 }, "0";
         /// How long the head of a request may take.
         header_timeout: Duration = "http.limits.headerTimeout", Kind::duration("1ms", "1h"), "30s";

@@ -3,18 +3,25 @@
 //! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
 //! reached, the connection that has been idle longest is closed. One whose request was refused for lack of a place is
 //! closed before it. A connection with a request in flight is never closed, unless the registry waits for a small body
-//! of a client that has not authenticated. Each address has a share, so that one client cannot use all connections. A reserve beyond the limit is
-//! for probes: the registry reads a request there, and handles it if it is a probe or if a place becomes free soon.
+//! of a client that has not authenticated. Each address has a share, so that one client cannot use all connections. A
+//! reserve beyond the limit is for probes: the registry reads a request there, and handles it if it is a probe or if a
+//! place becomes free soon.
+//!
+//! Each request in flight has a place. The places are as many as the connections, and the share of an address limits both:
+//! a request has an open blob and memory of its own, and an HTTP/2 connection has up to a hundred requests.
 
-use std::collections::HashMap;
+mod counts;
+
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use self::counts::Counts;
 use crate::config::{Limits, Network};
 use crate::http::Arriving;
 use crate::kit::network::client_network;
@@ -38,9 +45,9 @@ pub(super) struct Connections {
 
 #[derive(Clone, Copy, Debug)]
 struct ConnectionLimits {
-    /// The most connections with a request in flight. Each of them has a place. One with a probe needs no place.
+    /// The most connections, and the most places, one for each request in flight. A probe needs no place.
     total: usize,
-    /// The most such connections of one address.
+    /// The most connections, and the most places, of one address.
     share: usize,
     /// Connections beyond the limit. Half of them may wait for a place. The other half is for heads and probes.
     reserve: usize,
@@ -52,17 +59,15 @@ struct State {
     /// Unused indices of `entries`.
     unused: Vec<usize>,
     /// Connections that are not being closed.
-    open: usize,
+    open: Counts,
     closing: usize,
-    /// Connections with a request in flight that is not a probe.
-    working: usize,
+    /// Places that are taken.
+    places: Counts,
     waiting: usize,
     /// Whether the last check found no room, so that a task may wait for [`Connections::room_made`].
     is_full: bool,
     /// Counts up with every connection that becomes idle.
     idle_number: u64,
-    /// Open connections of each address that has a share.
-    addresses: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
@@ -74,14 +79,13 @@ struct Entry {
     arriving: usize,
     /// Whether a request was refused for lack of a place, so that nothing but the rest of its body is expected.
     is_refused: bool,
-    has_place: bool,
     is_closing: bool,
     /// Orders idle connections: the smallest has been idle longest.
     idle_number: u64,
     signal: Arc<Notify>,
 }
 
-/// Too many connections have requests in flight.
+/// An address has too many connections, and none of them is idle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Full;
 
@@ -101,8 +105,8 @@ struct HandleInner {
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: ConnectionHandle,
-    /// Whether the connection got a place when the request began.
-    has_place: bool,
+    /// Changes only while the state is locked.
+    has_place: AtomicBool,
 }
 
 impl Connections {
@@ -133,9 +137,9 @@ impl Connections {
 
     fn has_room(&self) -> bool {
         let (mut state, limits) = (self.lock(), self.limits);
-        let has_place = state.open < limits.total + limits.reserve || state.longest_idle(None).is_some();
+        let has_place = state.open.total() < limits.total + limits.reserve || state.longest_idle(None).is_some();
         // A connection that is being closed still has a file handle and memory.
-        let has_room = has_place && state.open + state.closing < limits.total + 2 * limits.reserve;
+        let has_room = has_place && state.open.total() + state.closing < limits.total + 2 * limits.reserve;
         state.is_full = !has_room;
         has_room
     }
@@ -153,13 +157,11 @@ impl Connections {
         let is_proxy = |peer: &IpAddr| proxies.iter().any(|proxy| proxy.contains(*peer));
         let address = peer.filter(|peer| !is_proxy(peer)).map(client_network);
         let (mut state, limits) = (self.lock(), self.limits);
-        if let Some(address) = address {
-            let open = state.addresses.get(&address).copied().unwrap_or_default();
-            if open >= limits.share && !state.make_room(open - limits.share, limits.reserve, Some(address)) {
-                return Err(Full);
-            }
+        let open = state.open.of(address);
+        if open >= limits.share && !state.make_room(open - limits.share, limits.reserve, address) {
+            return Err(Full);
         }
-        if let Some(beyond) = state.open.checked_sub(limits.total) {
+        if let Some(beyond) = state.open.total().checked_sub(limits.total) {
             // Without an idle connection this uses the reserve. There was room before the connection was accepted.
             state.make_room(beyond, limits.reserve, None);
         }
@@ -187,12 +189,11 @@ impl State {
             requests: 0,
             arriving: 0,
             is_refused: false,
-            has_place: false,
             is_closing: false,
             idle_number: self.idle_number,
             signal,
         };
-        self.count_open(address);
+        self.open.add(address);
         if let Some(index) = self.unused.pop() {
             self.entries[index] = Some(entry);
             return index;
@@ -204,56 +205,22 @@ impl State {
     fn remove(&mut self, index: usize) {
         let Some(entry) = self.entries[index].take() else { return };
         self.unused.push(index);
-        self.working -= usize::from(entry.has_place);
         if entry.is_closing {
             self.closing -= 1;
         } else {
-            self.count_closed(entry.address);
+            self.open.remove(entry.address);
         }
     }
 
-    fn count_open(&mut self, address: Option<IpAddr>) {
-        self.open += 1;
-        if let Some(address) = address {
-            *self.addresses.entry(address).or_default() += 1;
-        }
-    }
-
-    fn count_closed(&mut self, address: Option<IpAddr>) {
-        self.open -= 1;
-        let Some(address) = address else { return };
-        if let Some(open) = self.addresses.get_mut(&address) {
-            *open -= 1;
-            if *open == 0 {
-                self.addresses.remove(&address);
-            }
-        }
-    }
-
-    /// Gives a connection with a request in flight a place, if one is free.
-    fn take_place(&mut self, index: usize, limits: ConnectionLimits) -> bool {
-        let Some(entry) = &self.entries[index] else { return false };
-        if entry.has_place {
-            return true;
-        }
-        let is_free = self.working < limits.total && !self.uses_share(entry.address, limits.share);
-        if is_free && let Some(entry) = &mut self.entries[index] {
-            entry.has_place = true;
-            self.working += 1;
+    /// Takes a place for a request of an address, if one is free.
+    fn take_place(&mut self, address: Option<IpAddr>, limits: ConnectionLimits) -> bool {
+        let taken = self.places.total();
+        // Each request calls this. While few places are taken, it needs no lookup of the address.
+        let is_free = taken < limits.total && (taken < limits.share || self.places.of(address) < limits.share);
+        if is_free {
+            self.places.add(address);
         }
         is_free
-    }
-
-    /// Whether the connections of an address have as many places as one address may have.
-    fn uses_share(&self, address: Option<IpAddr>, share: usize) -> bool {
-        // Each request calls this. While few connections are open, it needs no lookup of the address.
-        if self.open <= share {
-            return false;
-        }
-        // A connection has at most one place, so the places of few connections need no counting.
-        let Some(open) = address.and_then(|address| self.addresses.get(&address)) else { return false };
-        let has_place = |entry: &&Entry| entry.has_place && entry.address == address;
-        *open > share && self.entries.iter().flatten().filter(has_place).count() >= share
     }
 
     /// Idle connections, of one address or of all.
@@ -285,7 +252,7 @@ impl State {
         if std::mem::take(&mut entry.is_closing) {
             let address = entry.address;
             self.closing -= 1;
-            self.count_open(address);
+            self.open.add(address);
         }
     }
 
@@ -295,7 +262,7 @@ impl State {
         entry.is_closing = true;
         entry.signal.notify_one();
         let address = entry.address;
-        self.count_closed(address);
+        self.open.remove(address);
         self.closing += 1;
         true
     }
@@ -312,8 +279,9 @@ impl ConnectionHandle {
             // The request arrived before the connection was closed, so the connection stays.
             state.keep(self.0.index);
         }
-        let has_place = state.take_place(self.0.index, self.0.connections.limits);
-        InFlight { connection: self.clone(), has_place }
+        let address = state.entries[self.0.index].as_ref().and_then(|entry| entry.address);
+        let has_place = state.take_place(address, self.0.connections.limits);
+        InFlight { connection: self.clone(), has_place: has_place.into() }
     }
 
     /// Returns when the connection may have to end, because another one needs its room or the server stops.
@@ -345,10 +313,17 @@ impl ConnectionHandle {
 }
 
 impl InFlight {
-    /// Whether the connection has a place or gets one now.
+    /// Whether the request has a place or gets one now.
     pub(super) fn has_place(&self) -> bool {
+        if self.has_place.load(Ordering::Relaxed) {
+            return true;
+        }
         let HandleInner { connections, index, .. } = &*self.connection.0;
-        self.has_place || connections.lock().take_place(*index, connections.limits)
+        let mut state = connections.lock();
+        let Some(address) = state.entries[*index].as_ref().map(|entry| entry.address) else { return false };
+        let has_place = state.take_place(address, connections.limits);
+        self.has_place.store(has_place, Ordering::Relaxed);
+        has_place
     }
 
     /// Says that the request is refused for lack of a place.
@@ -387,16 +362,15 @@ impl Drop for InFlight {
         let mut state = connections.lock();
         let state = &mut *state;
         let Some(entry) = &mut state.entries[*index] else { return };
+        let address = entry.address;
         entry.requests -= 1;
-        if entry.requests > 0 {
-            return;
+        if entry.requests == 0 {
+            state.idle_number += 1;
+            entry.idle_number = state.idle_number;
+            connections.became_idle(state);
         }
-        state.idle_number += 1;
-        entry.idle_number = state.idle_number;
-        connections.became_idle(state);
-        let Some(entry) = &mut state.entries[*index] else { return };
-        if std::mem::take(&mut entry.has_place) {
-            state.working -= 1;
+        if *self.has_place.get_mut() {
+            state.places.remove(address);
             if state.waiting > 0 {
                 connections.freed.notify_waiters();
             }

@@ -93,12 +93,23 @@ impl<F> ConnectionState<F> {
         &self.0.unread
     }
 
-    /// Begins the response to a request whose head has arrived. It ends when the returned value is dropped.
-    pub(super) fn respond(&self, in_flight: F) -> Responding<F> {
+    /// Begins the response to a request whose head has arrived. It ends when the returned value is dropped. `begin` runs
+    /// after the earlier request has ended, so that a connection never has two.
+    pub(super) fn respond(&self, begin: impl FnOnce() -> F) -> Responding<F> {
+        self.end_unsent();
+        let in_flight = begin();
         self.0.unread.begin_request();
         self.0.responding.store(true, Ordering::Relaxed);
         self.0.head_bytes.store(0, Ordering::Relaxed);
         Responding { state: Self(Arc::clone(&self.0)), in_flight: Some(in_flight), ended: None }
+    }
+
+    /// Ends the request whose response hyper has written. hyper takes no head while it has bytes of an earlier body.
+    fn end_unsent(&self) {
+        let sent = self.unsent().take();
+        if let Some(sent) = sent {
+            sent.end();
+        }
     }
 
     fn unsent(&self) -> MutexGuard<'_, Option<Unsent<F>>> {
@@ -153,11 +164,7 @@ impl<F> Drop for Responding<F> {
     fn drop(&mut self) {
         let body = self.ended.take();
         let unsent = self.in_flight.take().map(|in_flight| Unsent { _in_flight: in_flight, body });
-        // hyper takes no head while it has bytes of an earlier body, so an earlier response was written.
-        let earlier = std::mem::replace(&mut *self.state.unsent(), unsent);
-        if let Some(earlier) = earlier {
-            earlier.end();
-        }
+        *self.state.unsent() = unsent;
         self.state.0.responding.store(false, Ordering::Relaxed);
     }
 }
@@ -320,10 +327,7 @@ impl<S: AsyncWrite + Unpin, F> AsyncWrite for HeadTimeout<S, F> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
         // hyper flushes when it has written the whole response.
         if let Poll::Ready(Ok(())) = flushed {
-            let sent = self.state.unsent().take();
-            if let Some(sent) = sent {
-                sent.end();
-            }
+            self.state.end_unsent();
         }
         flushed
     }
@@ -367,7 +371,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_arrives_slowly_does_not() {
         let (mut head, state, far) = connection();
-        let responding = state.respond(());
+        let responding = state.respond(|| ());
         send_slowly(far);
         head.read_exact(&mut [0; 20]).await.unwrap();
         // The next head begins now and has the full time.
@@ -388,7 +392,7 @@ mod tests {
             far.read_to_end(&mut received).await.unwrap();
             received
         });
-        let responding = state.respond(());
+        let responding = state.respond(|| ());
         head.read_exact(&mut vec![0; 2 * HEAD_BYTES_MAX]).await.unwrap();
         drop(responding);
         let mut read = Vec::new();
@@ -419,7 +423,7 @@ mod tests {
         let (near, _far) = tokio::io::duplex(1024);
         let (state, request) = (ConnectionState::new(), Arc::new(()));
         let mut head = HeadTimeout::new(near, PATIENCE, state.clone());
-        let responding = state.respond(Arc::clone(&request));
+        let responding = state.respond(|| Arc::clone(&request));
         assert!(Arc::ptr_eq(responding.in_flight(), &request));
         drop(responding);
         assert_eq!(Arc::strong_count(&request), 2);

@@ -149,6 +149,38 @@ async fn an_idle_http2_connection_is_closed_with_goaway() {
 }
 
 #[tokio::test]
+async fn each_request_of_an_http2_connection_needs_a_place() {
+    /// Three quarters of [`LIMIT`].
+    const SHARE: usize = 30;
+    let t = limited("").await;
+    let digest = push_blob(&t.anonymous(), "a", &noise(1 << 20, 1)).await;
+    let stream = tokio::net::TcpStream::connect(t.running.address()).await.unwrap();
+    // The blob is larger than the window of the client, which reads nothing.
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) =
+        client.initial_stream_window_size(64 * 1024).handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let get = |path: String| {
+        let request = hyper::Request::get(format!("http://localhost{path}")).body(Empty::<bytes::Bytes>::new());
+        sender.clone().send_request(request.unwrap())
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..SHARE {
+        let answer = get(format!("/v2/a/blobs/{digest}")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        stalled.push(answer);
+    }
+    until_full(&t, HERE).await;
+    t.anonymous().at(THERE).get("/v2/").send().await.status(200);
+    assert_eq!(get("/livez".to_owned()).await.unwrap().status(), 200, "probes need no place");
+    let mut waiting = tokio::spawn(get("/v2/".to_owned()));
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
+    assert!(early.is_err(), "it was answered without a place: {early:?}");
+    stalled.pop();
+    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_connection_with_a_request_in_flight_is_never_closed() {
     let t = limited("").await;
     // The client reads a part of a blob, so its response is in flight. The rest does not fit into the system's buffers.
