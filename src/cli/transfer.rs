@@ -92,8 +92,8 @@ impl Report for Imported {
     fn print(&self) {
         let is_dry = self.dry_run;
         if self.is_complete() || self.has_any() {
-            // Only a transfer shows what can be shared.
-            let shared = if is_dry {
+            // Only an import from a data directory shares files.
+            let shared = if self.linked_bytes == 0 {
                 String::new()
             } else {
                 format!(", {} of them shared with the source", size(self.linked_bytes))

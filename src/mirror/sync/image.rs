@@ -166,6 +166,8 @@ impl Image<'_> {
     async fn own(&self, digest: Digest, tag: Option<&Tag>, known: Option<Digest>) -> Result<Outcome, Error> {
         let Ownership::Own { overwrite } = self.run.ownership() else { return Ok(Outcome::Fetched) };
         let Some(stored) = self.stored(digest)? else { return Err(Error::NotFound) };
+        // Several tags may point at it.
+        let is_new = self.destination.repository.held(&Reference::Digest(digest))? != Held::Pushed;
         for child in stored.read().iter().flat_map(Manifest::manifests).filter(|child| child.is_manifest) {
             if matches!(self.destination.repository.held(&Reference::Digest(child.digest))?, Held::Mirrored(_)) {
                 Box::pin(self.own(child.digest, None, None)).await?;
@@ -182,7 +184,7 @@ impl Image<'_> {
         let repository = self.destination.repository.clone();
         match self.destination.spawn(move || repository.put_manifest(put)).await? {
             Ok(_) => {
-                self.run.count(|report| report.manifests += 1);
+                self.run.count(|report| report.manifests += u64::from(is_new));
                 Ok(Outcome::Fetched)
             }
             // A client has pushed the tag meanwhile.
