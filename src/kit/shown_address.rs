@@ -11,6 +11,26 @@ pub(crate) enum ShownAddress {
     Socket(SocketAddr),
 }
 
+/// The decimal digits of each octet with a dot, and how many characters these are.
+const OCTETS: [([u8; 4], usize); 256] = {
+    let mut octets = [([b'.'; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let (digits, count) = &mut octets[octet];
+        let mut unit = 100;
+        while unit > 0 {
+            if octet >= unit || unit == 1 {
+                digits[*count] = b"0123456789"[octet / unit % 10];
+                *count += 1;
+            }
+            unit /= 10;
+        }
+        *count += 1;
+        octet += 1;
+    }
+    octets
+};
+
 impl fmt::Display for ShownAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ip, port) = match self {
@@ -22,18 +42,13 @@ impl fmt::Display for ShownAddress {
         // 255.255.255.255:65535
         let mut text = [0; 21];
         let mut length = 0;
-        for (number, octet) in ip.octets().into_iter().enumerate() {
-            if number > 0 {
-                text[length] = b'.';
-                length += 1;
-            }
-            for unit in [100, 10, 1] {
-                if octet >= unit || unit == 1 {
-                    text[length] = b'0' + octet / unit % 10;
-                    length += 1;
-                }
-            }
+        for octet in ip.octets() {
+            let (digits, count) = OCTETS[usize::from(octet)];
+            text[length..length + 4].copy_from_slice(&digits);
+            length += count;
         }
+        // The last octet has no dot after it.
+        length -= 1;
         if let Some(port) = port {
             text[length] = b':';
             let mut buffer = itoa::Buffer::new();
