@@ -34,7 +34,8 @@ pub(super) struct CheckConfig {
     /// Print the list of --keys in Markdown, as docs/keys.md has it
     #[arg(long, requires = "keys")]
     markdown: bool,
-    /// List the value of every key, and where it comes from: the default, the file or an environment variable
+    /// List the value of every key except access rules, and where it comes from: the default, the file or an environment
+    /// variable
     #[arg(long)]
     effective: bool,
     /// Print the list of --effective as JSON
