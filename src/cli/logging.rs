@@ -131,17 +131,56 @@ struct Lines {
 }
 
 impl Write for Lines {
+    /// Takes whole lines only. If the file has the last line in part, the caller tries the whole line again.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let written = self.file.append(lines.strip_suffix(b"\n").unwrap_or(lines));
+        let (whole, written) = self.file.append_whole(lines.strip_suffix(b"\n").unwrap_or(lines));
         let was_failing = std::mem::replace(&mut self.is_failing, written.is_err());
-        written.map(|()| lines.len()).inspect_err(|error| {
-            if !was_failing {
-                let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
-            }
-        })
+        if let Err(error) = &written
+            && !was_failing
+        {
+            let _ = writeln!(io::stderr(), "coracle: log.output: {}: {error}", self.file.path().display());
+        }
+        // Lines that are whole in the file are not lost, even if there was an error.
+        if whole > 0 { Ok(whole.min(lines.len())) } else { written.map(|()| 0) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn lines_in_a_moved_file_are_not_lost_if_no_new_file_can_be_created() {
+        let directory = tempfile::tempdir().unwrap();
+        let (place, moved) = (directory.path().join("logs"), directory.path().join("moved"));
+        fs::create_dir(&place).unwrap();
+        let file = Arc::new(AppendFile::open(&place.join("log"), MODE).unwrap());
+        fs::rename(&place, &moved).unwrap();
+        let mut lines = Lines { file, is_failing: false };
+        assert_eq!(lines.write(b"first\nsecond\n").unwrap(), 13);
+        assert!(lines.is_failing);
+        assert_eq!(lines.write(b"third\n").unwrap(), 6);
+        assert!(!lines.is_failing);
+        assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "first\nsecond\nthird\n");
+    }
+
+    #[test]
+    fn a_file_that_becomes_full_takes_whole_lines_only() {
+        let (socket, _receiver) = UnixStream::pair().unwrap();
+        let mut lines = Lines { file: Arc::new(AppendFile::test(socket)), is_failing: false };
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let sent = line.repeat(16_000);
+        let taken = lines.write(&sent).unwrap();
+        assert!(lines.is_failing);
+        assert!(taken > 0 && taken < sent.len() && taken.is_multiple_of(line.len()), "{taken} bytes");
+        assert_eq!(lines.write(&sent[taken..]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct AppendFile {
 struct Open {
     file: File,
     id: FileId,
-    /// Whether the last line is incomplete, because the disk was full.
+    /// Whether the last line is incomplete, because the disk became full.
     torn: bool,
     /// Whether the last attempt to open the file again failed.
     failed: bool,
@@ -47,13 +47,19 @@ impl AppendFile {
         open.follow(&self.path, self.mode)
     }
 
-    /// Appends a line, or several with line breaks between them. The last has none. While the file cannot be opened again, lines are written to the moved file,
-    /// and only the first error is returned.
+    /// Appends a line, or several with line breaks between them. The last has none. While the file cannot be opened
+    /// again, lines are written to the moved file, and only the first error is returned.
     pub(crate) fn append(&self, line: &[u8]) -> io::Result<()> {
+        self.append_whole(line).1
+    }
+
+    /// Appends lines as [`append`](Self::append) does. Also returns the number of bytes of the lines that are whole in
+    /// the file, with their line breaks. There may be some, or all, though there is an error.
+    pub(crate) fn append_whole(&self, lines: &[u8]) -> (usize, io::Result<()>) {
         let mut open = self.lock();
         let followed = open.follow(&self.path, self.mode);
-        open.append(line)?;
-        followed
+        let (whole, appended) = open.append(lines);
+        (whole, appended.and(followed))
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -84,25 +90,39 @@ impl Open {
         Ok(())
     }
 
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         // A file with an incomplete line may have been truncated since.
-        let is_torn = self.torn && self.file.metadata()?.len() > 0;
+        let is_torn = self.torn && !self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
         let before: &[u8] = if is_torn { b"\n" } else { b"" };
-        let whole = [before, line, b"\n"].concat();
-        let mut rest = whole.as_slice();
-        while !rest.is_empty() {
+        let all = [before, lines, b"\n"].concat();
+        let mut rest = all.as_slice();
+        let mut appended = Ok(());
+        while !rest.is_empty() && appended.is_ok() {
             match self.file.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => appended = Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => rest = &rest[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.torn |= rest.len() < whole.len();
-                    return Err(error);
-                }
+                Err(error) => appended = Err(error),
             }
         }
-        self.torn = false;
-        Ok(())
+        let written = &all[..all.len() - rest.len()];
+        if let Some(last) = written.last() {
+            self.torn = *last != b'\n';
+        }
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |last_break| last_break + 1);
+        (whole.saturating_sub(before.len()), appended)
+    }
+}
+
+#[cfg(test)]
+impl AppendFile {
+    /// A file that becomes full like a disk. It takes lines as far as the receiver of the socket has room.
+    pub(crate) fn test(socket: std::os::unix::net::UnixStream) -> Self {
+        socket.set_nonblocking(true).expect("a socket");
+        let path = PathBuf::from("/dev/null");
+        let id = FileId::at(&path).expect("every system has it");
+        let file = File::from(std::os::fd::OwnedFd::from(socket));
+        Self { path, mode: 0, open: Mutex::new(Open { file, id, torn: false, failed: false }) }
     }
 }
 
@@ -110,6 +130,8 @@ impl Open {
 #[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use std::fs;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -119,8 +141,11 @@ mod tests {
         let path = directory.path().join("audit");
         fs::write(&path, "{\"cut\":").unwrap();
         let mut open = Open { torn: true, ..Open::at(&path, 0o600).unwrap() };
-        open.append(b"{\"whole\":1}").unwrap();
-        open.append(b"{\"whole\":2}").unwrap();
+        for line in [b"{\"whole\":1}", b"{\"whole\":2}"] {
+            let (whole, appended) = open.append(line);
+            appended.unwrap();
+            assert_eq!(whole, line.len() + 1);
+        }
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"cut\":\n{\"whole\":1}\n{\"whole\":2}\n");
     }
 
@@ -150,11 +175,31 @@ mod tests {
         fs::create_dir(&place).unwrap();
         let file = AppendFile::open(&place.join("log"), 0o644).unwrap();
         fs::rename(&place, &moved).unwrap();
-        assert!(file.append(b"first").is_err());
+        let (whole, appended) = file.append_whole(b"first");
+        assert!(whole == 6 && appended.is_err());
         file.append(b"second").unwrap();
         assert_eq!(fs::read_to_string(moved.join("log")).unwrap(), "first\nsecond\n");
         fs::create_dir(&place).unwrap();
         file.append(b"third").unwrap();
         assert_eq!(fs::read_to_string(place.join("log")).unwrap(), "third\n");
+    }
+
+    #[test]
+    fn lines_that_are_whole_in_a_full_file_are_counted() {
+        let (socket, mut receiver) = UnixStream::pair().unwrap();
+        let file = AppendFile::test(socket);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        let lines = line.repeat(16_000);
+        let (whole, appended) = file.append_whole(lines.strip_suffix(b"\n").unwrap());
+        assert!(appended.is_err());
+        assert!(whole > 0 && whole < lines.len() && whole.is_multiple_of(line.len()), "{whole} bytes");
+        let (none, appended) = file.append_whole(b"next");
+        assert!(none == 0 && appended.is_err());
+        let torn = file.lock().torn;
+        drop(file);
+        let mut bytes = Vec::new();
+        receiver.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.len() >= whole && bytes.len() < whole + line.len(), "{} bytes", bytes.len());
+        assert_eq!(torn, bytes.len() > whole);
     }
 }

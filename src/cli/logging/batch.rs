@@ -1,13 +1,15 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
-//! A system call for each line costs as much as answering a small request. So lines of the access log are collected, and
-//! written at most [`DELAY`] later, earlier if they are many. All other lines are written at once.
+//! A system call for each line costs as much as answering a small request. So lines of the access log are collected,
+//! and written at most [`DELAY`] later, earlier if they are many. All other lines are written at once.
 //!
-//! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond a
-//! limit are lost, as those are that cannot be written, and counted in a later line. A process that is killed loses the access log lines of the last [`DELAY`].
+//! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond
+//! a limit are lost, as those are that cannot be written, and counted in a later line. A thread that waits for its line
+//! also waits for that count. A process that is killed loses the access log lines of the last [`DELAY`].
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -54,6 +56,8 @@ struct State {
     is_ending: bool,
     /// The number of lines for which there was no room, or that could not be written.
     lost: u64,
+    /// The thread that writes. It never waits for the output, because no other thread writes.
+    log_thread: Option<ThreadId>,
 }
 
 impl LineWriter {
@@ -61,7 +65,7 @@ impl LineWriter {
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
         let writer = Self(Arc::default());
         let shared = Arc::clone(&writer.0);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output))?;
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output, warn_lost))?;
         Ok(writer)
     }
 
@@ -78,8 +82,15 @@ impl LineWriter {
     }
 }
 
+/// Logs how many lines were lost.
+fn warn_lost(lines: u64) {
+    tracing::warn!(lines, "the log lost lines, because its output did not take them");
+}
+
 impl Shared {
-    fn run(&self, mut output: impl Write) -> ! {
+    /// Writes lines, and reports how many were lost, on this thread.
+    fn run(&self, mut output: impl Write, report_lost: impl Fn(u64)) -> ! {
+        self.state.lock().log_thread = Some(std::thread::current().id());
         let mut lines = Vec::new();
         loop {
             lines.clear();
@@ -95,23 +106,24 @@ impl Shared {
             let unwritten = write_all(&mut output, &lines);
             let lost = {
                 let mut state = self.state.lock();
-                state.is_writing = false;
                 state.lost += unwritten;
                 // Otherwise this line could not be written either.
                 if unwritten == 0 { std::mem::take(&mut state.lost) } else { 0 }
             };
-            self.written.notify_all();
+            // The process may end when the threads that wait continue. So the report is added before that.
             if lost > 0 {
-                tracing::warn!(lines = lost, "the log lost lines, because its output did not take them");
+                report_lost(lost);
             }
+            self.state.lock().is_writing = false;
+            self.written.notify_all();
         }
     }
 
-    /// Adds a line, if there is room.
+    /// Adds a line, if there is room. A line of the log thread, the number of lost lines, always has room.
     fn add(&self, line: &[u8], is_access: bool) {
         let mut state = self.state.lock();
         let most = if is_access { ACCESS_BYTES_MAX } else { WAITING_BYTES_MAX };
-        if state.waiting.len() + line.len() > most {
+        if state.waiting.len() + line.len() > most && !state.is_log_thread() {
             state.lost += 1;
             return;
         }
@@ -122,9 +134,9 @@ impl Shared {
         if is_first || state.is_urgent && !was_urgent {
             self.begun.notify_one();
         }
-        let is_ending = state.is_ending;
+        let must_wait = state.is_ending && !state.is_log_thread();
         drop(state);
-        if is_ending {
+        if must_wait {
             self.flush();
         }
     }
@@ -143,8 +155,14 @@ impl Shared {
     }
 }
 
-/// Writes lines to an output that may be slow, closed, or set to take nothing for a while. Returns the number of lines that
-/// are not written whole, because standard error is closed, or the file cannot be written.
+impl State {
+    fn is_log_thread(&self) -> bool {
+        self.log_thread == Some(std::thread::current().id())
+    }
+}
+
+/// Writes lines to an output that may be slow, closed, or set to take nothing for a while. Returns the number of lines
+/// that are not written whole, because standard error is closed, or the file cannot be written.
 fn write_all(output: &mut impl Write, mut lines: &[u8]) -> u64 {
     while !lines.is_empty() {
         match output.write(lines) {
@@ -226,7 +244,9 @@ mod tests {
 
     impl Output {
         fn until(&self, is_done: impl Fn(&[u8]) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(30);
             while !is_done(&self.written.lock().0) {
+                assert!(Instant::now() < deadline, "the lines are not written");
                 std::thread::sleep(DELAY / 4);
             }
         }
@@ -292,6 +312,48 @@ mod tests {
         output.until(|written| written == b"fourth\n");
         writer.0.flush();
         assert_eq!(writer.0.state.lock().lost, 0);
+    }
+
+    #[test]
+    fn a_line_that_is_written_whole_is_not_counted_as_lost() {
+        for (room, lost) in [(0, 3), (3, 3), (6, 2), (12, 2), (13, 1), (19, 0)] {
+            let mut output = vec![0; room];
+            assert_eq!(write_all(&mut output.as_mut_slice(), b"first\nsecond\nthird\n"), lost, "{room} bytes");
+        }
+    }
+
+    #[test]
+    fn the_number_of_lost_lines_is_written_before_the_program_ends() {
+        let output = Output::default();
+        let writer = LineWriter(Arc::default());
+        let (log, log_output) = (writer.clone(), output.clone());
+        let report = move |lost: u64| {
+            // If the main thread does not wait for this report, it continues now.
+            std::thread::sleep(DELAY);
+            log.make_writer().write_all(format!("lost {lost}\n").as_bytes()).expect("it takes all lines");
+        };
+        let shared = Arc::clone(&writer.0);
+        std::thread::spawn(move || shared.run(log_output, report));
+        output.is_full.store(true, Ordering::Relaxed);
+        writer.write_now(b"first\n");
+        assert_eq!(writer.0.state.lock().lost, 1);
+        writer.end();
+        output.is_full.store(false, Ordering::Relaxed);
+        // If the log thread waits for its own report, this wait ends earlier, without the report.
+        writer.0.add(b"second\n", false);
+        assert_eq!(String::from_utf8_lossy(&output.written.lock().0), "second\nlost 1\n");
+    }
+
+    #[test]
+    fn the_number_of_lost_lines_has_room_when_no_other_line_has() {
+        let shared = Shared::default();
+        shared.add(&vec![b'x'; WAITING_BYTES_MAX], false);
+        shared.add(b"no room\n", false);
+        assert_eq!(shared.state.lock().lost, 1);
+        shared.state.lock().log_thread = Some(std::thread::current().id());
+        shared.add(b"lost 1\n", false);
+        let state = shared.state.lock();
+        assert!(state.lost == 1 && state.waiting.ends_with(b"xlost 1\n"));
     }
 
     #[test]
