@@ -21,6 +21,7 @@ mod read_ahead;
 mod sendfile;
 mod socket;
 mod start;
+mod streams;
 #[cfg_attr(not(feature = "tls"), path = "server/tls/absent.rs")]
 mod tls;
 mod unread;
@@ -65,6 +66,7 @@ use sendfile::{FileSocket, Windows};
 use socket::{Replay, Socket};
 pub use start::RunningRegistry;
 pub(crate) use start::serving_problems;
+use streams::{NewStreams, WithStreams};
 pub(crate) use tls::check_tls;
 use tls::{Accepted, Failed, Tls};
 use unread::{ClientBody, UnreadInput};
@@ -116,7 +118,7 @@ impl Server {
         let limits = self.shared.limits().clone();
         let connections = Arc::new(Connections::new(&limits));
         let (stopping, _) = watch::channel(());
-        // Dropping a set ends its tasks, so none outlives the server.
+        // Dropping a set ends its tasks, so no connection outlives the server.
         let (mut tasks, mut background) = (JoinSet::new(), JoinSet::new());
         maintenance::spawn(&mut background, &self.shared, &stopped);
         background.spawn(self.shared.traces().clone().send());
@@ -161,8 +163,8 @@ impl Server {
                     tracing::warn!(
                         %peer,
                         count,
-                        "closed a connection, because its address has as many with requests as \
-                         http.limits.maxConnectionsPerAddress allows: raise it, or add a proxy to http.trustedProxies"
+                        "closed a connection, because its address has as many as http.limits.maxConnectionsPerAddress \
+                         allows, and none of them is idle: raise it, or add a proxy to http.trustedProxies"
                     );
                 } else {
                     tracing::debug!(%peer, "closed a connection, because its address has as many as it may have");
@@ -343,19 +345,23 @@ impl Server {
         let idle = limits.idle_timeout;
         let (activity, responder, peer) = (Activity::new(), self.responder(&client), client.peer);
         let (requests, handle) = (activity.clone(), client.handle.clone());
-        let connection = http2::builder(idle).serve_connection(
+        let new = NewStreams::default();
+        let connection = http2::builder(new.clone(), idle, client.handle.places_max()).serve_connection(
             TokioIo::new(io),
             service_fn(move |request| {
                 let (active, responder) = (requests.request(handle.request()), responder.clone());
                 let unread = state.unread().clone();
                 async move {
                     let response = responder.respond(request, &unread, active.in_flight()).await;
+                    if http2::is_small(response.body()) {
+                        active.in_flight().free_place();
+                    }
                     Ok::<_, Infallible>(response.map(|body| active.respond(body)))
                 }
             }),
         );
         tokio::select! {
-            () = client.serve(connection, conn::http2::Connection::graceful_shutdown) => {}
+            () = client.serve(WithStreams::new(connection, new), |connection| connection.connection().graceful_shutdown()) => {}
             () = activity.ended(limits.body_idle_timeout, idle) => tracing::debug!(%peer, "closed a connection on which nothing moved"),
         }
     }
@@ -379,13 +385,13 @@ impl Responder {
     async fn respond(&self, request: Request<Incoming>, unread: &UnreadInput, in_flight: &InFlight) -> Response<Body> {
         let request = ClientBody::wrap(request, unread);
         let is_probe = || http::is_probe(request.method(), request.uri());
-        let has_place = in_flight.has_place() || is_probe() || in_flight.wait_for_place().await;
-        if !has_place {
+        let is_served = in_flight.take_place() || is_probe() || in_flight.wait_for_place().await;
+        if !is_served {
             in_flight.refuse();
         }
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let arriving = has_body.then(|| in_flight.arriving());
-        answer(&self.shared, &self.connection, has_place, request, arriving).await
+        let arriving = (has_body && in_flight.has_place()).then(|| in_flight.arriving());
+        answer(&self.shared, &self.connection, is_served, request, arriving).await
     }
 }
 

@@ -110,7 +110,7 @@ impl Body {
     }
 
     /// The bytes in memory that are neither counted nor shared.
-    pub(super) fn unreserved(&self) -> u64 {
+    pub(crate) fn unreserved(&self) -> u64 {
         if self.is_reserved {
             return 0;
         }
@@ -132,9 +132,14 @@ impl Body {
 
     /// Limits the pieces of files in memory by a shared budget.
     pub(super) fn limit_pieces(&mut self, budget: &ByteBudget) {
-        if self.segments.iter().any(|segment| !matches!(segment, Segment::Bytes(_))) {
+        if self.has_files() {
             self.pieces = Some(budget.clone());
         }
+    }
+
+    /// Whether bytes that are still to come are not in memory.
+    pub(crate) fn has_files(&self) -> bool {
+        self.segments.iter().any(|segment| !matches!(segment, Segment::Bytes(_)))
     }
 
     /// The number of bytes that are still to come.

@@ -1,4 +1,5 @@
-//! [`Connections`]: counts the open connections of each address, and chooses the one to close for a new one.
+//! [`Connections`]: counts the open connections and the requests of each address, and chooses the connection to close for
+//! a new one.
 //!
 //! A connection without a request in flight is idle, also while the head of a request arrives. When the limit is
 //! reached, the connection that has been idle longest is closed. One whose request was refused for lack of a place is
@@ -7,10 +8,12 @@
 //! reserve beyond the limit is for probes: the registry reads a request there, and handles it if it is a probe or if a
 //! place becomes free soon.
 //!
-//! Each request in flight has a place. The places are as many as the connections, and the share of an address limits both:
-//! a request has an open blob and memory of its own, and an HTTP/2 connection has up to a hundred requests.
+//! A request other than a probe needs a place. The places are as many as the connections, and the share of an address
+//! limits both: a request has an open blob and memory of its own, and an HTTP/2 connection has up to a hundred requests.
 
 mod counts;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,6 +32,8 @@ use crate::kit::network::client_network;
 /// The reserve is a sixteenth of the limit, within these bounds.
 const RESERVE_MIN: usize = 4;
 const RESERVE_MAX: usize = 64;
+/// One address may have at least as many waiting requests.
+const WAITING_SHARE_MIN: usize = 2;
 /// A request that finds no free place waits this long for one.
 const PLACE_WAIT: Duration = Duration::from_secs(10);
 
@@ -49,8 +54,21 @@ struct ConnectionLimits {
     total: usize,
     /// The most connections, and the most places, of one address.
     share: usize,
-    /// Connections beyond the limit. Half of them may wait for a place. The other half is for heads and probes.
+    /// Connections beyond the limit.
     reserve: usize,
+}
+
+impl ConnectionLimits {
+    /// The most requests that wait for a place. The rest of the reserve is for heads and probes.
+    const fn waiting(self) -> usize {
+        self.reserve / 2
+    }
+
+    /// The most such requests of one address. Others must be able to wait as well.
+    const fn waiting_share(self) -> usize {
+        let half = self.waiting() / 2;
+        if half < WAITING_SHARE_MIN { WAITING_SHARE_MIN } else { half }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,10 +81,14 @@ struct State {
     closing: usize,
     /// Places that are taken.
     places: Counts,
-    waiting: usize,
+    /// Those of requests whose bodies are still arriving, from clients that have not authenticated. Others may have them
+    /// meanwhile, so there may be too many for a moment when the bodies have arrived.
+    lent: Counts,
+    /// Requests that wait for a place.
+    waiting: Counts,
     /// Whether the last check found no room, so that a task may wait for [`Connections::room_made`].
     is_full: bool,
-    /// Counts up with every connection that becomes idle.
+    /// Counts up with every connection that begins or becomes idle.
     idle_number: u64,
 }
 
@@ -97,6 +119,8 @@ pub(super) struct ConnectionHandle(Arc<HandleInner>);
 struct HandleInner {
     connections: Arc<Connections>,
     index: usize,
+    /// As in its [`Entry`].
+    address: Option<IpAddr>,
     /// Notified when the connection must close, or the server stops.
     signal: Arc<Notify>,
 }
@@ -144,10 +168,24 @@ impl Connections {
         has_room
     }
 
-    /// Wakes the task that accepts connections, if a connection that has become idle can be closed for another one.
-    fn became_idle(&self, state: &State) {
+    /// Notes that a connection has become idle, if it has. The task that accepts connections may close it for another one.
+    fn note_idle(&self, state: &mut State, index: usize) {
+        let idle_number = state.idle_number + 1;
+        let entry = state.entry(index);
+        if entry.requests != entry.arriving {
+            return;
+        }
+        entry.idle_number = idle_number;
+        state.idle_number = idle_number;
         if state.is_full {
             self.room_made.notify_waiters();
+        }
+    }
+
+    /// Wakes the requests that wait for a place, because one is free.
+    fn note_free(&self, state: &State) {
+        if state.waiting.total() > 0 {
+            self.freed.notify_waiters();
         }
     }
 
@@ -167,7 +205,7 @@ impl Connections {
         }
         let signal = Arc::new(Notify::new());
         let index = state.insert(address, Arc::clone(&signal));
-        Ok(ConnectionHandle(Arc::new(HandleInner { connections: Arc::clone(self), index, signal })))
+        Ok(ConnectionHandle(Arc::new(HandleInner { connections: Arc::clone(self), index, address, signal })))
     }
 
     /// Closes the connection that has been idle longest, because the system has run out of file handles.
@@ -202,6 +240,11 @@ impl State {
         self.entries.len() - 1
     }
 
+    /// The entry of a connection that has a handle.
+    fn entry(&mut self, index: usize) -> &mut Entry {
+        self.entries[index].as_mut().expect("it stays until the last handle is dropped")
+    }
+
     fn remove(&mut self, index: usize) {
         let Some(entry) = self.entries[index].take() else { return };
         self.unused.push(index);
@@ -214,9 +257,11 @@ impl State {
 
     /// Takes a place for a request of an address, if one is free.
     fn take_place(&mut self, address: Option<IpAddr>, limits: ConnectionLimits) -> bool {
-        let taken = self.places.total();
         // Each request calls this. While few places are taken, it needs no lookup of the address.
-        let is_free = taken < limits.total && (taken < limits.share || self.places.of(address) < limits.share);
+        let is_below = |taken: usize, lent: usize, limit: usize| taken < limit + lent;
+        let has_share = |state: &Self| is_below(state.places.of(address), state.lent.of(address), limits.share);
+        let is_free = is_below(self.places.total(), self.lent.total(), limits.total)
+            && (self.places.total() < limits.share || has_share(self));
         if is_free {
             self.places.add(address);
         }
@@ -248,7 +293,7 @@ impl State {
 
     /// Keeps a connection open that was to be closed.
     fn keep(&mut self, index: usize) {
-        let Some(entry) = &mut self.entries[index] else { return };
+        let entry = self.entry(index);
         if std::mem::take(&mut entry.is_closing) {
             let address = entry.address;
             self.closing -= 1;
@@ -258,7 +303,7 @@ impl State {
 
     fn close_longest_idle(&mut self, address: Option<IpAddr>) -> bool {
         let Some(index) = self.longest_idle(address) else { return false };
-        let Some(entry) = &mut self.entries[index] else { return false };
+        let entry = self.entry(index);
         entry.is_closing = true;
         entry.signal.notify_one();
         let address = entry.address;
@@ -269,18 +314,22 @@ impl State {
 }
 
 impl ConnectionHandle {
+    /// The most requests in flight that the connection may have a place for.
+    pub(super) fn places_max(&self) -> usize {
+        let limits = self.0.connections.limits;
+        if self.0.address.is_some() { limits.share.min(limits.total) } else { limits.total }
+    }
+
     /// Begins a request on the connection.
     pub(super) fn request(&self) -> InFlight {
-        let mut state = self.0.connections.lock();
-        let state = &mut *state;
-        if let Some(entry) = &mut state.entries[self.0.index] {
-            entry.requests += 1;
-            entry.is_refused = false;
-            // The request arrived before the connection was closed, so the connection stays.
-            state.keep(self.0.index);
-        }
-        let address = state.entries[self.0.index].as_ref().and_then(|entry| entry.address);
-        let has_place = state.take_place(address, self.0.connections.limits);
+        let HandleInner { connections, index, address, .. } = &*self.0;
+        let mut state = connections.lock();
+        let entry = state.entry(*index);
+        entry.requests += 1;
+        entry.is_refused = false;
+        // The request arrived before the connection was closed, so the connection stays.
+        state.keep(*index);
+        let has_place = state.take_place(*address, connections.limits);
         InFlight { connection: self.clone(), has_place: has_place.into() }
     }
 
@@ -301,8 +350,7 @@ impl ConnectionHandle {
 
     /// Whether the connection is to be closed, and no request has come since that was decided.
     pub(super) fn is_closing(&self) -> bool {
-        let state = self.0.connections.lock();
-        state.entries[self.0.index].as_ref().is_some_and(|entry| entry.is_closing)
+        self.0.connections.lock().entry(self.0.index).is_closing
     }
 
     /// Whether so many connections are being closed that this one must close at once.
@@ -313,25 +361,37 @@ impl ConnectionHandle {
 }
 
 impl InFlight {
-    /// Whether the request has a place or gets one now.
-    pub(super) fn has_place(&self) -> bool {
-        if self.has_place.load(Ordering::Relaxed) {
+    /// Takes a place, unless the request has one. Returns false if none is free.
+    pub(super) fn take_place(&self) -> bool {
+        if self.has_place() {
             return true;
         }
-        let HandleInner { connections, index, .. } = &*self.connection.0;
+        let HandleInner { connections, address, .. } = &*self.connection.0;
         let mut state = connections.lock();
-        let Some(address) = state.entries[*index].as_ref().map(|entry| entry.address) else { return false };
-        let has_place = state.take_place(address, connections.limits);
+        let has_place = state.take_place(*address, connections.limits);
         self.has_place.store(has_place, Ordering::Relaxed);
         has_place
+    }
+
+    /// Whether the request has a place.
+    pub(super) fn has_place(&self) -> bool {
+        self.has_place.load(Ordering::Relaxed)
+    }
+
+    /// Gives the place to other requests, because the rest of this one costs little.
+    pub(super) fn free_place(&self) {
+        let HandleInner { connections, address, .. } = &*self.connection.0;
+        let mut state = connections.lock();
+        if self.has_place.swap(false, Ordering::Relaxed) {
+            state.places.remove(*address);
+            connections.note_free(&state);
+        }
     }
 
     /// Says that the request is refused for lack of a place.
     pub(super) fn refuse(&self) {
         let HandleInner { connections, index, .. } = &*self.connection.0;
-        if let Some(entry) = &mut connections.lock().entries[*index] {
-            entry.is_refused = true;
-        }
+        connections.lock().entry(*index).is_refused = true;
     }
 
     /// The connection, to be told while a body arrives.
@@ -341,12 +401,12 @@ impl InFlight {
 
     /// Waits for a place. Returns false if too many requests wait already, or the wait takes too long.
     pub(super) async fn wait_for_place(&self) -> bool {
-        let connections = &self.connection.0.connections;
-        let Some(_waiting) = Waiting::begin(connections) else { return false };
+        let HandleInner { connections, address, .. } = &*self.connection.0;
+        let Some(_waiting) = Waiting::begin(connections, *address) else { return false };
         let deadline = Instant::now() + PLACE_WAIT;
         loop {
             let freed = connections.freed.notified();
-            if self.has_place() {
+            if self.take_place() {
                 return true;
             }
             if timeout_at(deadline, freed).await.is_err() {
@@ -358,22 +418,13 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let HandleInner { connections, index, .. } = &*self.connection.0;
+        let HandleInner { connections, index, address, .. } = &*self.connection.0;
         let mut state = connections.lock();
-        let state = &mut *state;
-        let Some(entry) = &mut state.entries[*index] else { return };
-        let address = entry.address;
-        entry.requests -= 1;
-        if entry.requests == 0 {
-            state.idle_number += 1;
-            entry.idle_number = state.idle_number;
-            connections.became_idle(state);
-        }
+        state.entry(*index).requests -= 1;
+        connections.note_idle(&mut state, *index);
         if *self.has_place.get_mut() {
-            state.places.remove(address);
-            if state.waiting > 0 {
-                connections.freed.notify_waiters();
-            }
+            state.places.remove(*address);
+            connections.note_free(&state);
         }
     }
 }
@@ -381,22 +432,16 @@ impl Drop for InFlight {
 impl Arriving for HandleInner {
     fn begin(&self) {
         let mut state = self.connections.lock();
-        let state = &mut *state;
-        let Some(entry) = &mut state.entries[self.index] else { return };
-        entry.arriving += 1;
-        if entry.arriving == entry.requests {
-            state.idle_number += 1;
-            entry.idle_number = state.idle_number;
-            self.connections.became_idle(state);
-        }
+        state.entry(self.index).arriving += 1;
+        state.lent.add(self.address);
+        self.connections.note_idle(&mut state, self.index);
+        self.connections.note_free(&state);
     }
 
     fn end(&self) {
         let mut state = self.connections.lock();
-        let state = &mut *state;
-        if let Some(entry) = &mut state.entries[self.index] {
-            entry.arriving -= 1;
-        }
+        state.entry(self.index).arriving -= 1;
+        state.lent.remove(self.address);
         // The body arrived before the connection was closed, so the connection stays.
         state.keep(self.index);
     }
@@ -406,53 +451,29 @@ impl Drop for HandleInner {
     fn drop(&mut self) {
         self.connections.lock().remove(self.index);
         self.connections.room_made.notify_waiters();
-        self.connections.freed.notify_waiters();
     }
 }
 
 /// Counts a request that waits for a place, until this is dropped.
-struct Waiting<'a>(&'a Connections);
+struct Waiting<'a> {
+    connections: &'a Connections,
+    address: Option<IpAddr>,
+}
 
 impl<'a> Waiting<'a> {
-    fn begin(connections: &'a Connections) -> Option<Self> {
-        let mut state = connections.lock();
-        let may_wait = state.waiting < connections.limits.reserve / 2;
-        state.waiting += usize::from(may_wait);
-        may_wait.then(|| Self(connections))
+    fn begin(connections: &'a Connections, address: Option<IpAddr>) -> Option<Self> {
+        let (mut state, limits) = (connections.lock(), connections.limits);
+        let waiting = &mut state.waiting;
+        let may_wait = waiting.total() < limits.waiting() && waiting.of(address) < limits.waiting_share();
+        may_wait.then(|| {
+            waiting.add(address);
+            Self { connections, address }
+        })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().waiting -= 1;
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn there_is_room_when_a_connection_becomes_idle() {
-        let limits = Limits { max_connections: 4, ..crate::config::Config::default().http.limits };
-        let connections = Arc::new(Connections::new(&limits));
-        let mut all = Vec::new();
-        while connections.has_room() {
-            // Each from an address of its own, which has a share of three.
-            let peer = IpAddr::from([192, 0, 2, u8::try_from(all.len()).unwrap()]);
-            let connection = connections.open(Some(peer), &[]).unwrap();
-            let request = connection.request();
-            all.push((connection, Some(request)));
-        }
-        let waiting = tokio::spawn({
-            let connections = Arc::clone(&connections);
-            async move { connections.room().await }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        // The request ends, and the connection stays open.
-        all[0].1 = None;
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        self.connections.lock().waiting.remove(self.address);
     }
 }

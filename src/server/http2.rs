@@ -16,10 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use super::streams::NewStreams;
 use crate::http::{Body, PolledFrame};
 
 /// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them. A piece
@@ -41,9 +42,17 @@ const STREAMS_MAX: u32 = 100;
 /// for each field. The 16 KiB of hyper's default are too few for podman, which requests 1024 ranges at once.
 const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
 
-/// Returns a builder of connections. One without requests for `idle` is asked whether its client is still there.
-pub(super) fn builder(idle: Duration) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// The most bytes in memory of a response that needs no place while the client takes it.
+const SMALL_BYTES_MAX: u64 = 16 * 1024;
+
+/// Whether a response costs so little that a client that does not take it need not keep others out.
+pub(super) fn is_small(body: &Body) -> bool {
+    !body.has_files() && body.unreserved() <= SMALL_BYTES_MAX
+}
+
+/// Returns a builder of connections, which run at most `requests` at once, by `executor`. One without requests for `idle` is asked whether its client is still there.
+pub(super) fn builder(executor: NewStreams, idle: Duration, requests: usize) -> Builder<NewStreams> {
+    let mut builder = Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         // A client that is still connected answers the pings.
@@ -52,7 +61,7 @@ pub(super) fn builder(idle: Duration) -> Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(STREAMS_MAX.min(u32::try_from(requests).unwrap_or(STREAMS_MAX)))
         .max_header_list_size(HEADER_LIST_BYTES_MAX);
     builder
 }
@@ -200,6 +209,12 @@ impl<F> Http2Body<F> {
 
 impl<F> Drop for Http2Body<F> {
     fn drop(&mut self) {
+        if let Some(ended) = self.body.end() {
+            match self.ready.len() as u64 {
+                0 if ended.is_whole() => ended.log_sent(),
+                unsent => ended.log_aborted(unsent),
+            }
+        }
         self.activity.change(|state| {
             state.bodies -= 1;
             state.waiting -= usize::from(self.is_waiting);

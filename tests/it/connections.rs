@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use coracle::{AccessPolicy, Registry};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Empty, StreamBody};
+use hyper::body::Frame;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::TestRegistry;
@@ -129,7 +132,7 @@ async fn tls_connections_without_a_request_block_no_client() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_connection_is_closed_with_goaway() {
+async fn an_idle_http2_connection_is_closed_in_order() {
     let (t, certificate, _files) = tls::registry_with(&format!("maxConnections = {LIMIT}\n")).await;
     let mut held = Vec::new();
     for _ in 0..MANY {
@@ -148,32 +151,65 @@ async fn an_idle_http2_connection_is_closed_with_goaway() {
     assert!(matches!(ended, Ok(Ok(Ok(())))), "the connection was not closed properly: {ended:?}");
 }
 
+/// An HTTP/2 client that takes as much of each response as its window permits.
+async fn http2(address: SocketAddr, source: IpAddr, window: u32) -> SendRequest<StreamedBody> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (sender, connection) = client.initial_stream_window_size(window).handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+type StreamedBody = BoxBody<bytes::Bytes, std::convert::Infallible>;
+
+fn get(path: &str) -> hyper::Request<StreamedBody> {
+    hyper::Request::get(format!("http://localhost{path}")).body(Empty::new().boxed()).unwrap()
+}
+
+#[tokio::test]
+async fn http2_clients_that_send_or_take_small_bodies_slowly_shut_nobody_out() {
+    let t = limited("").await;
+    let (mut sending, mut untaken) = (Vec::new(), Vec::new());
+    for n in 0..4 {
+        let source = Ipv4Addr::new(127, 0, 1, n).into();
+        let mut sender = http2(t.running.address(), source, 0).await;
+        for _ in 0..LIMIT / 2 {
+            let response = sender.send_request(get("/v2/")).await.unwrap();
+            assert_eq!(response.status(), 200);
+            untaken.push(response);
+        }
+        for _ in 0..LIMIT / 4 {
+            let body = StreamBody::new(futures_util::stream::pending::<Result<Frame<bytes::Bytes>, _>>());
+            let request = hyper::Request::post("http://localhost/v2/auth").header("content-length", "60000");
+            sending.push(tokio::spawn(sender.send_request(request.body(BoxBody::new(body)).unwrap())));
+        }
+    }
+    all_are_served(&t, "slow bodies over HTTP/2").await;
+    assert!(sending.iter().all(|response| !response.is_finished()), "a request whose body arrives was refused");
+}
+
 #[tokio::test]
 async fn each_request_of_an_http2_connection_needs_a_place() {
     /// Three quarters of [`LIMIT`].
     const SHARE: usize = 30;
     let t = limited("").await;
     let digest = push_blob(&t.anonymous(), "a", &noise(1 << 20, 1)).await;
-    let stream = tokio::net::TcpStream::connect(t.running.address()).await.unwrap();
     // The blob is larger than the window of the client, which reads nothing.
-    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    let (sender, connection) =
-        client.initial_stream_window_size(64 * 1024).handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let get = |path: String| {
-        let request = hyper::Request::get(format!("http://localhost{path}")).body(Empty::<bytes::Bytes>::new());
-        sender.clone().send_request(request.unwrap())
-    };
+    let mut sender = http2(t.running.address(), HERE, 64 * 1024).await;
     let mut stalled = Vec::new();
     for _ in 0..SHARE {
-        let answer = get(format!("/v2/a/blobs/{digest}")).await.unwrap();
+        let answer = sender.send_request(get(&format!("/v2/a/blobs/{digest}"))).await.unwrap();
         assert_eq!(answer.status(), 200);
         stalled.push(answer);
     }
     until_full(&t, HERE).await;
     t.anonymous().at(THERE).get("/v2/").send().await.status(200);
-    assert_eq!(get("/livez".to_owned()).await.unwrap().status(), 200, "probes need no place");
-    let mut waiting = tokio::spawn(get("/v2/".to_owned()));
+    // The registry allows as many streams of a connection as the share, so there is another connection for more.
+    let mut sender = http2(t.running.address(), HERE, 64 * 1024).await;
+    assert_eq!(sender.send_request(get("/livez")).await.unwrap().status(), 200, "probes need no place");
+    let mut waiting = tokio::spawn(sender.send_request(get("/v2/")));
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "it was answered without a place: {early:?}");
     stalled.pop();

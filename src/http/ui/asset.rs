@@ -13,7 +13,7 @@ pub(super) fn get(context: &Context<'_>, name: &str) -> HandlerResult {
     let (asset, content_type) = Asset::find(name).ok_or_else(ApiError::nothing_here)?;
     let is_compressed = accepts_gzip(context);
     let bytes = if is_compressed { asset.gzip } else { asset.plain };
-    let body = Body::bytes(bytes::Bytes::from_static(bytes));
+    let body = Body::reserved(bytes::Bytes::from_static(bytes));
     let mut response = with_body(StatusCode::OK, HeaderValue::from_static(content_type), body);
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, CACHE_FOR_EVER);

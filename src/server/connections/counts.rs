@@ -1,10 +1,10 @@
-//! [`Counts`]: counts things in total and for each address.
+//! [`Counts`]: counts connections or requests, in total and for each address.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
-/// Things that an address may have. Those without one are counted in the total only.
+/// A number of connections or requests. Those without an address are counted in the total only.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     total: usize,
@@ -17,7 +17,7 @@ impl Counts {
         self.total
     }
 
-    /// The things of an address, or zero without an address.
+    /// Those of an address, or zero without an address.
     pub(super) fn of(&self, address: Option<IpAddr>) -> usize {
         address.and_then(|address| self.addresses.get(&address)).copied().unwrap_or_default()
     }
@@ -29,7 +29,7 @@ impl Counts {
         }
     }
 
-    /// Removes a thing that was added with the same address.
+    /// Removes one that was added with the same address.
     pub(super) fn remove(&mut self, address: Option<IpAddr>) {
         self.total -= 1;
         let Some(address) = address else { return };

@@ -21,6 +21,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("hmac", "binds upload ids to their repository, and keys the cache of passwords"),
     ("http-body", "the trait of hyper's bodies"),
     ("http-body-util", "bodies in memory, and reading bodies to their end"),
+    ("futures-util", "the requests of an HTTP/2 connection; tokio-util brings it"),
     ("hyper", "HTTP"),
     ("hyper-util", "hyper on tokio, and graceful stops"),
     ("instant-acme", "the protocol of ACME authorities"),
@@ -75,7 +76,6 @@ const NORMAL: &[(&str, &str)] = &[
 /// Further dependencies of tests and examples.
 const DEV: &[(&str, &str)] = &[
     ("coracle", "itself with the features that are off by default"),
-    ("futures-util", "streams as bodies"),
     ("hyper", "a client for unusual requests"),
     ("mio", "a cheap client for benchmarks"),
     ("oci-client", "an independent client"),
