@@ -112,18 +112,10 @@ enum Command {
     Man(generate::Man),
 }
 
-/// Parses the command line of this process, or ends the process with a message.
-///
-/// A thread of its own, because that uses 100 KiB of its stack, which the main thread would keep as long as the registry runs.
-fn parse() -> Cli {
-    let parsed = std::thread::Builder::new().spawn(Cli::parse).map(std::thread::JoinHandle::join);
-    parsed.map_or_else(|_| Cli::parse(), |parsed| parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-}
-
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let done = match parse().command {
+    let done = match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::User(command) => command.run(),
         Command::Group(command) => command.run(),

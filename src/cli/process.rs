@@ -1,11 +1,30 @@
 //! Settings of the process that a registry makes first. If one of them cannot be made, the registry runs without it.
 
+use crate::config::Limits;
+
 /// Makes the settings of a registry's process.
 pub(super) fn prepare() {
     if let Err(error) = raise_handle_limit() {
         tracing::debug!(%error, "the limit of file handles could not be raised");
     }
     tune_allocator();
+}
+
+/// File handles for the database, the log and listening sockets, and some for commands and upstreams.
+const OTHER_HANDLES: usize = 128;
+
+/// Why the limit of file handles does not allow as many connections and requests as configured, if so. Each connection has
+/// a handle, and each request may have another one, for a blob.
+pub(super) fn too_few_handles(limits: &Limits) -> Option<String> {
+    let handles = usize::try_from(rustix::process::getrlimit(rustix::process::Resource::Nofile).current?).ok()?;
+    let most = handles.saturating_sub(OTHER_HANDLES) / 2;
+    (limits.max_connections > most).then(|| {
+        format!(
+            "the limit of file handles is {handles}, so http.limits.maxConnections cannot be reached: raise the limit \
+             (`ulimit -n`), or set maxConnections to {} or less",
+            most.max(1)
+        )
+    })
 }
 
 /// Raises the limit of file handles, which connections and blobs use. Shells start programs with a low limit, for those

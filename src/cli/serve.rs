@@ -91,6 +91,9 @@ impl Serve {
             logging.warn(&warning);
         }
         process::prepare();
+        if let Some(warning) = process::too_few_handles(&config.http.limits) {
+            logging.warn(&warning);
+        }
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
         Ok(match runtime {
