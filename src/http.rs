@@ -65,19 +65,6 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Response, StatusCode, Uri};
 
-pub(crate) use access_log::EndedBody;
-pub use body::Body;
-#[cfg(target_os = "linux")]
-pub(crate) use body::FilePart;
-pub(crate) use body::PolledFrame;
-use error::ApiError;
-use forwarded::ClientInfo;
-#[cfg(any(fuzzing, test))]
-pub(crate) use fuzzing::headers;
-use head::ReadHead;
-pub(crate) use own_hosts::OwnHosts;
-pub(crate) use request::{Arriving, BoxError, RequestBody, why_unreadable};
-
 use crate::config::Bearer;
 use crate::identity::access::{
     Access, Authenticated, Caller, ClientCertificate, CredentialCache, Credentials, Identity, Refusal, RequestInfo,
@@ -86,12 +73,23 @@ use crate::identity::access::{
 use crate::identity::accounts::{Account, HashCaller, HashedPassword, Origin, Password, SessionGrant, SessionId};
 use crate::kit::{blocking, traces};
 use crate::mirror::client::Login;
-
 use crate::registry::Shared;
+pub(crate) use access_log::EndedBody;
 use access_log::{LoggedCaller, Unanswered};
 use audit::AuditedRequest;
+pub use body::Body;
+#[cfg(target_os = "linux")]
+pub(crate) use body::FilePart;
+pub(crate) use body::PolledFrame;
 use cookie::Cookies;
+use error::ApiError;
+use forwarded::ClientInfo;
+#[cfg(any(fuzzing, test))]
+pub(crate) use fuzzing::headers;
+use head::ReadHead;
 pub(crate) use operation::Operation;
+pub(crate) use own_hosts::OwnHosts;
+pub(crate) use request::{Arriving, BoxError, RequestBody, why_unreadable};
 use route::Path;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");

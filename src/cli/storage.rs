@@ -101,7 +101,7 @@ impl Report for ScrubReport {
             println!("inconsistent: {line}: {state}");
         }
         let state = if found.repaired { "removed" } else { "--repair removes it" };
-        for line in &found.strays {
+        for line in &found.unreferenced {
             println!("unreferenced file in the blob directory: {line}: {state}");
         }
         for line in &found.obstacles {

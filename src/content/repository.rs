@@ -145,7 +145,7 @@ pub(crate) struct Stores {
     /// Surveys of tags for pages.
     surveys: retention::Surveys,
     /// Held while unlinked files are removed.
-    sweeping: Mutex<()>,
+    removing_files: Mutex<()>,
     /// Read-locked while a task relies on every file, write-locked to remove a file.
     files: RwLock<()>,
 }
@@ -176,7 +176,7 @@ impl Stores {
             evicting: Mutex::default(),
             retaining: Mutex::default(),
             surveys: retention::Surveys::default(),
-            sweeping: Mutex::default(),
+            removing_files: Mutex::default(),
             files: RwLock::default(),
         })
     }

@@ -123,7 +123,7 @@ pub(crate) struct Metrics {
     latency: Family<MethodLabels, Histogram, fn() -> Histogram>,
     sent: Counter<u64, AtomicU64>,
     rate_limited: Family<LimitLabels, Counter>,
-    /// The sum of these, of which the library tells nothing.
+    /// The sum of `rate_limited` over all limits. The library cannot list the counters of a family.
     rate_limited_sum: AtomicU64,
     connections: Gauge,
     refused_connections: Counter<u64, AtomicU64>,
@@ -205,12 +205,12 @@ impl Metrics {
         let latency = Family::new_with_constructor(histogram);
         registry.register_with_unit(
             "zot_http_method_latency",
-            "From the request's headers to the last byte of its answer",
+            "From the request's headers to the last byte of its response",
             Unit::Seconds,
             latency.clone(),
         );
         let sent = Counter::default();
-        registry.register_with_unit("coracle_http_sent", "Sent in the bodies of answers", Unit::Bytes, sent.clone());
+        registry.register_with_unit("coracle_http_sent", "Sent in the bodies of responses", Unit::Bytes, sent.clone());
         let rate_limited = Family::default();
         registry.register("coracle_http_rate_limited", "Requests refused by http.ratelimit", rate_limited.clone());
         let connections = Gauge::default();

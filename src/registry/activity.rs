@@ -80,7 +80,7 @@ impl Work {
             (scrubbed.unreadable.len(), "unreadable"),
             (scrubbed.lost.len(), "lost"),
             (scrubbed.derived.len(), "wrong in derived rows"),
-            (scrubbed.strays.len(), "unreferenced files"),
+            (scrubbed.unreferenced.len(), "unreferenced files"),
             (scrubbed.obstacles.len(), "in the way"),
         ];
         let found = lists.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));

@@ -1,8 +1,9 @@
 //! Maintenance: the background work of a running registry.
 //!
 //! Each kind of work is a task that sleeps most of the time. The work runs on a thread for blocking work. So does a
-//! check that reads the database, because the first read after a failure opens the database again. Other checks run on
-//! the task itself. Stopping the registry waits for the current step.
+//! check that reads the database, because the first read after a failure opens the database again. So does a check
+//! that looks at a file, because a network file system may hang. Other checks run on the task itself. Stopping the
+//! registry waits for the current step.
 
 mod mirror;
 
@@ -35,7 +36,7 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// How often expired tags are removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(2);
 /// How often leftover files of deleted blobs are looked for. They are rare.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+const LEFTOVER_INTERVAL: Duration = Duration::from_mins(1);
 /// How often the journal is synced. A power failure loses at most this much of it, and then it is rebuilt.
 const JOURNAL_INTERVAL: Duration = Duration::from_secs(10);
 /// How often pulls are written. A crash loses at most this much of them.
@@ -69,7 +70,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
     tasks.spawn(work().flush());
     tasks.spawn(work().count_keys());
     tasks.spawn(work().follow_file());
-    tasks.spawn(work().sweep());
+    tasks.spawn(work().remove_leftover_files());
     tasks.spawn(work().maintain_journal());
     tasks.spawn(work().list_optional_layers());
     tasks.spawn(work().count_facts());
@@ -220,13 +221,15 @@ impl Maintenance {
             return;
         }
         loop {
-            if self.shared.accounts().is_file_due(self.shared.stores().steady_time()) {
-                let follow = |shared: &Shared| {
-                    shared.accounts().follow_file(shared.stores().steady_time());
-                    Ok::<_, Infallible>(())
-                };
-                self.run(what, follow).await;
-            }
+            let is_due = |shared: &Shared| {
+                let now = shared.stores().steady_time();
+                Ok::<_, Infallible>(shared.accounts().is_file_due(now))
+            };
+            let follow = |shared: &Shared| {
+                shared.accounts().follow_file(shared.stores().steady_time());
+                Ok(())
+            };
+            self.run_if(what, is_due, follow).await;
             sleep(FILE_INTERVAL).await;
         }
     }
@@ -265,11 +268,12 @@ impl Maintenance {
     }
 
     /// Removes the files of deleted blobs that a lease or a crash kept from being removed at once.
-    async fn sweep(self) {
+    async fn remove_leftover_files(self) {
         loop {
-            let is_due = |shared: &Shared| shared.stores().has_orphans();
-            self.run_if("removing the files of deleted blobs", is_due, |shared| shared.stores().sweep()).await;
-            sleep(SWEEP_INTERVAL).await;
+            let is_due = |shared: &Shared| shared.stores().has_leftover_files();
+            let remove = |shared: &Shared| shared.stores().remove_leftover_files();
+            self.run_if("removing the files of deleted blobs", is_due, remove).await;
+            sleep(LEFTOVER_INTERVAL).await;
         }
     }
 
@@ -420,7 +424,7 @@ impl Maintenance {
                 unreadable = scrubbed.unreadable.len(),
                 lost = scrubbed.lost.len(),
                 derived = scrubbed.derived.len(),
-                strays = scrubbed.strays.len(),
+                unreferenced = scrubbed.unreferenced.len(),
                 "scrub found damage: run coracle scrub for details"
             );
         }

@@ -102,7 +102,7 @@ impl<T: Clone, const N: usize> Watched<T, N> {
     fn current(&self, paths: [&Path; N], read: impl FnOnce() -> Result<T, Unusable>, unusable: &str) -> T {
         if let Some(mut files) = self.files.try_lock()
             && files.checked.elapsed() >= CHECK_INTERVAL
-            && let Some(value) = beside_other_work(|| files.read_changed(paths, read, unusable))
+            && let Some(value) = run_blocking(|| files.read_changed(paths, read, unusable))
         {
             *self.value.lock() = value;
         }
@@ -138,7 +138,7 @@ impl<const N: usize> Files<N> {
 }
 
 /// Does work that may block, while other threads take over the tasks of this one.
-fn beside_other_work<T>(work: impl FnOnce() -> T) -> T {
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
         _ => work(),

@@ -4,6 +4,9 @@
 //! that are ready for it, for ever. The time begins again with every write that takes bytes. There is no minimum rate,
 //! because a client on a slow link must be able to pull, and the buffers of the system hide how fast it reads. So a
 //! client that reads a little before each deadline holds its connection for longer, with at most two pieces of a blob.
+//!
+//! A write also waits while [`FileSocket`](super::sendfile::FileSocket) loads a part of a blob from the disk. That time
+//! counts too, so a disk that takes longer than the limit for one part ends the connection, although the client reads.
 
 use std::future::Future;
 use std::io;
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_slowly_is_not() {
+    async fn a_client_that_reads_slowly_stays_connected() {
         let (near, mut far) = tokio::io::duplex(16);
         let mut near = WriteTimeout::new(near, Duration::from_mins(1));
         let reader = tokio::spawn(async move {

@@ -133,14 +133,3 @@ async fn a_text_log_has_plain_decimals_and_metadata_as_json() {
     assert!(seconds.iter().all(|number| number.chars().all(|c| c.is_ascii_digit() || c == '.')), "{seconds:?}");
     assert!(log.contains("\"label\":\"a\"}"), "{log}");
 }
-
-#[tokio::test]
-async fn the_root_says_what_answers() {
-    let root = tempfile::tempdir().unwrap();
-    let running = Program::serve(root.path()).with_admin().start();
-    let answer = running.anonymous().get("/").send().await.status(200);
-    assert_eq!(answer.text(), "coracle, an OCI registry. Its API is at /v2/.\n");
-    assert!(running.anonymous().head("/").send().await.status(200).body.is_empty());
-    // A wrong password makes no difference to a probe.
-    running.user(("admin", "wrong")).get("/").send().await.status(200);
-}

@@ -23,6 +23,17 @@ async fn probes_answer_anybody() {
 }
 
 #[tokio::test]
+async fn the_root_names_the_program_and_the_path_of_its_api() {
+    let root = tempfile::tempdir().unwrap();
+    let running = Program::serve(root.path()).with_admin().start();
+    let answer = running.anonymous().get("/").send().await.status(200);
+    assert_eq!(answer.text(), "coracle, an OCI registry. Its API is at /v2/.\n");
+    assert!(running.anonymous().head("/").send().await.status(200).body.is_empty());
+    // A wrong password makes no difference to a probe.
+    running.user(("admin", "wrong")).get("/").send().await.status(200);
+}
+
+#[tokio::test]
 async fn figures_are_for_superusers_unless_the_registry_is_open() {
     let t = TestRegistry::with_users().await;
     t.anonymous().get("/metrics").send().await.error(401, "UNAUTHORIZED");

@@ -191,7 +191,7 @@ impl Stores {
             }
             is_first = false;
         }
-        self.sweep()?;
+        self.remove_leftover_files()?;
         Ok(collected)
     }
 

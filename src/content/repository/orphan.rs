@@ -10,8 +10,8 @@ use crate::oci::Digest;
 const STEP: usize = 128;
 
 impl Stores {
-    /// Removes the files of orphans. If that fails, or a task relies on all files now, [`Stores::sweep`] removes them later.
-    /// Clients already see them as deleted.
+    /// Removes the files of orphans. If that fails, or a task relies on all files now,
+    /// [`Stores::remove_leftover_files`] removes them later. Clients already see them as deleted.
     pub(super) fn remove_orphans(&self, orphans: &[Digest]) {
         let Some(_free) = self.files.try_write() else { return };
         for digest in orphans {
@@ -31,8 +31,8 @@ impl Stores {
     }
 
     /// Removes the remaining files of orphans, and their rows. Does nothing while a task relies on all files.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
-        let _alone = self.sweeping.lock();
+    pub(crate) fn remove_leftover_files(&self) -> Result<(), Error> {
+        let _alone = self.removing_files.lock();
         loop {
             let Some(_free) = self.files.try_write() else { return Ok(()) };
             let orphans = self.database.read(|tx| tx.orphans(STEP))?;
@@ -51,7 +51,7 @@ impl Stores {
     }
 
     /// Whether there are orphans.
-    pub(crate) fn has_orphans(&self) -> Result<bool, Error> {
+    pub(crate) fn has_leftover_files(&self) -> Result<bool, Error> {
         Ok(!self.database.read(|tx| tx.orphans(1))?.is_empty())
     }
 }

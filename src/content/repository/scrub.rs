@@ -68,13 +68,14 @@ pub(crate) struct Scrubbed {
     pub(crate) derived: Vec<String>,
     /// Missing content other than blobs.
     pub(crate) lost: Vec<String>,
-    /// Unreferenced files in the blob directory.
-    pub(crate) strays: Vec<String>,
+    /// Unreferenced files in the blob directory. The JSON of `coracle scrub --json` has them as `strays`.
+    #[serde(rename = "strays")]
+    pub(crate) unreferenced: Vec<String>,
     /// Entries of the blob directory that a scrub cannot remove, with the reason.
     pub(crate) obstacles: Vec<String>,
     /// The number of entries whose name is not a digest. They do not belong to the registry.
     pub(crate) ignored: u64,
-    /// Whether `derived` and `strays` were repaired.
+    /// Whether `derived` and `unreferenced` were repaired.
     pub(crate) repaired: bool,
     /// Whether it was cancelled.
     pub(crate) is_part: bool,
@@ -83,7 +84,7 @@ pub(crate) struct Scrubbed {
 impl Scrubbed {
     /// Whether nothing is wrong.
     pub(crate) fn is_clean(&self) -> bool {
-        let mended = self.repaired || (self.derived.is_empty() && self.strays.is_empty());
+        let mended = self.repaired || (self.derived.is_empty() && self.unreferenced.is_empty());
         let whole = self.damaged.is_empty() && self.unreadable.is_empty() && self.lost.is_empty();
         whole && self.obstacles.is_empty() && mended
     }
@@ -128,7 +129,7 @@ impl Stores {
             scrubbed.is_part = true;
             return Ok(scrubbed);
         }
-        self.find_strays(scrubbing.repair, &mut scrubbed)?;
+        self.find_unreferenced_files(scrubbing.repair, &mut scrubbed)?;
         if scrubbing.repair && self.has_uncounted_facts()? && !self.count_facts(&rest)? {
             scrubbed.is_part = true;
             return Ok(scrubbed);
@@ -300,13 +301,14 @@ impl Stores {
         }
     }
 
-    /// Finds unreferenced files. A push writes the row while it holds the lock of the digest, so its file is not reported.
-    fn find_strays(&self, repair: bool, scrubbed: &mut Scrubbed) -> Result<(), Error> {
+    /// Finds unreferenced files. A push writes the row while it holds the lock of the digest, so its file is not
+    /// reported.
+    fn find_unreferenced_files(&self, repair: bool, scrubbed: &mut Scrubbed) -> Result<(), Error> {
         for algorithm in Algorithm::ALL {
             let mut digests = Vec::new();
             self.blobs.each_entry(algorithm, |entry| {
                 match entry {
-                    Entry::Blob(digest) if self.may_be_stray(digest) => digests.push(digest),
+                    Entry::Blob(digest) if self.may_be_unreferenced(digest) => digests.push(digest),
                     Entry::Blob(_) => {}
                     Entry::Directory(digest) => {
                         tell(&mut scrubbed.obstacles, format!("{digest}: a directory has the name of a blob"));
@@ -317,10 +319,10 @@ impl Stores {
             })?;
             for digest in digests {
                 let _busy = self.blobs.lock(digest);
-                if !self.may_be_stray(digest) {
+                if !self.may_be_unreferenced(digest) {
                     continue;
                 }
-                tell(&mut scrubbed.strays, digest.to_string());
+                tell(&mut scrubbed.unreferenced, digest.to_string());
                 if repair && let Err(error) = self.blobs.remove(digest) {
                     tell(&mut scrubbed.obstacles, error.to_string());
                 }
@@ -330,7 +332,7 @@ impl Stores {
     }
 
     /// An entry that cannot be checked counts as none.
-    fn may_be_stray(&self, digest: Digest) -> bool {
+    fn may_be_unreferenced(&self, digest: Digest) -> bool {
         let known = self.database.read(|tx| Ok::<_, Error>(tx.blob(digest)?.is_some() || tx.is_orphan(digest)?));
         matches!(known, Ok(false))
     }

@@ -53,7 +53,7 @@ const KINDS: &[(&str, u32, Act)] = &[
     ("delete a blob", 4, Client::delete_blob),
     ("remove a repository", 1, Client::remove_repository),
     ("collect", 3, Client::collect),
-    ("sweep", 2, Client::sweep),
+    ("remove leftover files", 2, Client::remove_leftover_files),
     ("make a user", 1, Client::add_user),
     ("make a key", 2, Client::add_key),
     ("revoke a key", 1, Client::revoke_key),
@@ -487,9 +487,9 @@ impl Client {
         true
     }
 
-    fn sweep(&mut self) -> bool {
-        self.stores.sweep().unwrap();
-        self.note("sweep".to_owned());
+    fn remove_leftover_files(&mut self) -> bool {
+        self.stores.remove_leftover_files().unwrap();
+        self.note("remove leftover files".to_owned());
         true
     }
 }

@@ -23,7 +23,7 @@ fn a_blob_that_is_deleted_while_a_backup_is_made_is_whole_in_it_and_goes_afterwa
         if steps == 1 {
             assert!(!has_file(target.path(), digest));
             repository.delete_blob(digest).unwrap();
-            scene.stores.sweep().unwrap();
+            scene.stores.remove_leftover_files().unwrap();
             assert!(!repository.has_blob(digest));
         }
         ControlFlow::Continue(())
@@ -31,7 +31,7 @@ fn a_blob_that_is_deleted_while_a_backup_is_made_is_whole_in_it_and_goes_afterwa
     let made = made.unwrap();
     assert_eq!((made.blobs, made.damaged), (1, 0));
     assert!(has_file(target.path(), digest));
-    scene.stores.sweep().unwrap();
+    scene.stores.remove_leftover_files().unwrap();
     assert!(!scene.has_file(digest), "what was kept for the backup goes when it is done");
     let made = scene.stores.back_up(target.path(), TransferMode::Cheapest, never).unwrap();
     assert_eq!((made.blobs, made.removed), (0, 1));
@@ -106,7 +106,7 @@ fn a_disk_that_fails_anywhere_leaves_the_last_backup_or_the_new_one() {
         let (kept, gone) = (repository.push_blob(b"kept"), repository.push_blob(b"gone"));
         scene.stores.back_up(target.path(), TransferMode::Copy, never).unwrap();
         repository.delete_blob(gone).unwrap();
-        scene.stores.sweep().unwrap();
+        scene.stores.remove_leftover_files().unwrap();
         let added = repository.push_blob(b"added");
         let made = scene.stores.back_up_on(&failing(operation, after), target.path(), TransferMode::Copy, never);
         let again = quick_directory();

@@ -262,7 +262,7 @@ fn a_collection_can_be_broken_off_and_goes_on_later() {
     assert_eq!(some.blobs, STEP as u64);
     assert_eq!(collect(&scene).blobs, STEP as u64);
     assert!(!blobs.iter().any(|blob| scene.has_file(*blob)));
-    assert!(!scene.stores.has_orphans().unwrap());
+    assert!(!scene.stores.has_leftover_files().unwrap());
 }
 
 #[test]
@@ -272,15 +272,15 @@ fn files_that_somebody_counts_on_go_later() {
     let blob = repository.push_blob(b"blob");
     let counting = scene.stores.files.read();
     repository.delete_blob(blob).unwrap();
-    scene.stores.sweep().unwrap();
-    assert!(scene.has_file(blob) && scene.stores.has_orphans().unwrap());
+    scene.stores.remove_leftover_files().unwrap();
+    assert!(scene.has_file(blob) && scene.stores.has_leftover_files().unwrap());
     drop(counting);
-    scene.stores.sweep().unwrap();
-    assert!(!scene.has_file(blob) && !scene.stores.has_orphans().unwrap());
+    scene.stores.remove_leftover_files().unwrap();
+    assert!(!scene.has_file(blob) && !scene.stores.has_leftover_files().unwrap());
 }
 
 #[test]
-fn an_orphan_that_is_pushed_again_is_none_any_more() {
+fn a_deleted_blob_that_is_pushed_again_keeps_its_file() {
     let scene = scene();
     let repository = scene.repository("a");
     let blob = repository.push_blob(b"blob");
@@ -288,6 +288,6 @@ fn an_orphan_that_is_pushed_again_is_none_any_more() {
     repository.delete_blob(blob).unwrap();
     repository.push_blob(b"blob");
     drop(counting);
-    scene.stores.sweep().unwrap();
+    scene.stores.remove_leftover_files().unwrap();
     assert!(scene.has_file(blob) && repository.has_blob(blob));
 }

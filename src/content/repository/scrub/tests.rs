@@ -173,7 +173,7 @@ fn files_that_no_row_speaks_of_are_found_and_removed() {
     fs::write(&stray, b"stray").unwrap();
     fs::write(stray.with_file_name("README"), b"who put this here?").unwrap();
     let found = scrub(&scene, false);
-    assert_eq!((found.strays.len(), found.ignored), (1, 1), "{found:?}");
+    assert_eq!((found.unreferenced.len(), found.ignored), (1, 1), "{found:?}");
     assert!(!found.is_clean() && stray.exists());
     assert!(scrub(&scene, true).is_clean());
     assert!(!stray.exists() && stray.with_file_name("README").exists(), "a foreign file stays");
@@ -195,7 +195,7 @@ fn entries_of_nas_and_nfs_servers_are_no_damage_and_stop_no_repair() {
     let entries = fs::read_dir(&directory).unwrap().count();
     for repair in [false, true] {
         let found = scrub(&scene, repair);
-        assert!(found.is_clean() && found.strays.is_empty() && found.ignored == 6, "{found:?}");
+        assert!(found.is_clean() && found.unreferenced.is_empty() && found.ignored == 6, "{found:?}");
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), entries);
 
