@@ -133,11 +133,11 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_wake_from_another_thread_is_lost() {
         for _ in 0..10_000 {
-            let (new, (sent, received), (begin, begun)) =
+            let (new, (sent, received), (start, started)) =
                 (NewStreams::default(), oneshot::channel(), oneshot::channel::<()>());
-            tokio::spawn(async { begin.send(()) });
+            tokio::spawn(async { start.send(()) });
             new.execute(async {
-                begun.await.unwrap();
+                started.await.unwrap();
                 sent.send(()).unwrap();
             });
             timeout(WAIT, WithStreams::new(received, new)).await.unwrap().unwrap();
