@@ -211,11 +211,12 @@ pub(crate) fn is_probe(method: &Method, uri: &Uri) -> bool {
     operation.is_ok_and(|operation| operation.is_probe())
 }
 
-/// Answers one request. Refuses it if it has no place, because too many others are in flight.
+/// Answers one request. Refuses it if `place` is false, because too many others are in flight. It may wait for others, and
+/// counts as a part of the request.
 pub(crate) async fn answer(
     registry: &Shared,
     connection: &Connection,
-    has_place: bool,
+    place: impl Future<Output = bool>,
     head: Parts,
     mut body: RequestBody,
 ) -> Response<Body> {
@@ -243,6 +244,7 @@ pub(crate) async fn answer(
         agent,
         request: id,
     };
+    let has_place = place.await;
     let Outcome { result, caller, cookies } = if has_place {
         traces::in_span(
             unanswered.span.as_ref(),

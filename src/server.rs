@@ -90,7 +90,7 @@ const HEADERS_MAX: usize = 100;
 async fn answer<B>(
     shared: &Shared,
     connection: &Connection,
-    has_place: bool,
+    place: impl Future<Output = bool>,
     request: Request<B>,
     arriving: Option<Arc<dyn Arriving>>,
 ) -> Response<Body>
@@ -102,7 +102,7 @@ where
     let body = UnsyncBoxBody::new(body.map_err(Into::into));
     let limits = shared.limits();
     let body = RequestBody::new(body, limits.body_idle_timeout, limits.header_timeout).on(arriving);
-    http::answer(shared, connection, has_place, head, body).await
+    http::answer(shared, connection, place, head, body).await
 }
 
 /// The listening sockets and what they serve.
@@ -384,14 +384,17 @@ struct Responder {
 impl Responder {
     async fn respond(&self, request: Request<Incoming>, unread: &UnreadInput, in_flight: &InFlight) -> Response<Body> {
         let request = ClientBody::wrap(request, unread);
-        let is_probe = || http::is_probe(request.method(), request.uri());
-        let is_served = in_flight.take_place() || is_probe() || in_flight.wait_for_place().await;
-        if !is_served {
-            in_flight.refuse();
-        }
+        let need_not_wait = in_flight.take_place() || http::is_probe(request.method(), request.uri());
+        let place = async {
+            let has_place = need_not_wait || in_flight.wait_for_place().await;
+            if !has_place {
+                in_flight.refuse();
+            }
+            has_place
+        };
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let arriving = (has_body && in_flight.has_place()).then(|| in_flight.arriving());
-        answer(&self.shared, &self.connection, is_served, request, arriving).await
+        let arriving = has_body.then(|| in_flight.arriving());
+        answer(&self.shared, &self.connection, place, request, arriving).await
     }
 }
 

@@ -363,7 +363,7 @@ impl ConnectionHandle {
 impl InFlight {
     /// Takes a place, unless the request has one. Returns false if none is free.
     pub(super) fn take_place(&self) -> bool {
-        if self.has_place() {
+        if self.has_place.load(Ordering::Relaxed) {
             return true;
         }
         let HandleInner { connections, address, .. } = &*self.connection.0;
@@ -371,11 +371,6 @@ impl InFlight {
         let has_place = state.take_place(*address, connections.limits);
         self.has_place.store(has_place, Ordering::Relaxed);
         has_place
-    }
-
-    /// Whether the request has a place.
-    pub(super) fn has_place(&self) -> bool {
-        self.has_place.load(Ordering::Relaxed)
     }
 
     /// Gives the place to other requests, because the rest of this one costs little.

@@ -1,5 +1,6 @@
 //! Starting a server: opening its sockets. [`RunningRegistry`]: a registry that accepts connections.
 
+use std::future::ready;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -100,7 +101,7 @@ impl Registry {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        answer(&self.shared, &Connection::default(), true, request, None).await
+        answer(&self.shared, &Connection::default(), ready(true), request, None).await
     }
 }
 

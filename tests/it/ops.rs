@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::TestRegistry;
 use crate::support::connection::Raw;
-use crate::support::content::{noise, push_blob, push_image, start_upload};
+use crate::support::content::{noise, push_blob, push_image, sha256, start_upload};
 use crate::support::process::{ADMIN, Finished, Program};
 use crate::support::registry::{ALICE, ROOT};
 
@@ -162,6 +162,36 @@ async fn a_line_says_when_the_client_has_gone() {
     let log = running.wait_for("\"aborted\":true");
     let line = requests(&log).into_iter().find(|line| line["aborted"] == true).unwrap();
     assert!(line["bytes"].as_u64().unwrap() < 24 << 20, "{line}");
+}
+
+#[tokio::test]
+async fn a_line_has_the_time_that_a_request_waits_for_others() {
+    const PAUSE: Duration = Duration::from_millis(500);
+    let root = tempfile::tempdir().unwrap();
+    let config = "[http]\nopen = true\n[http.limits]\nmaxConnections = 1\n[log]\nformat = 'json'\n";
+    let running = Program::serve_with(root.path(), config).start();
+    let mut upload = Raw::connect(running.address()).await;
+    let path = format!("/v2/a/blobs/uploads/?digest={}", sha256(b"0123456789"));
+    upload.send(format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n01234")).await;
+    while std::fs::read_dir(root.path().join("uploads")).unwrap().count() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut waiting = [Raw::connect(running.address()).await, Raw::connect(running.address()).await];
+    for (connection, path) in waiting.iter_mut().zip(["/v2/leaves", "/v2/waits"]) {
+        connection.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await;
+        assert!(connection.is_silent_for(PAUSE).await, "it was answered without a place");
+    }
+    let [leaves, mut waits] = waiting;
+    drop(leaves);
+    running.wait_for("/v2/leaves");
+    upload.send("56789").await;
+    assert_eq!(waits.answer().await.status, 404);
+    let log = requests(&running.stop().stderr);
+    for (path, status) in [("/v2/leaves", 499), ("/v2/waits", 404)] {
+        let line = log.iter().find(|line| line["path"] == path).unwrap();
+        assert_eq!(line["status"], status, "{line}");
+        assert!(line["seconds"].as_f64().unwrap() >= PAUSE.as_secs_f64(), "{line}");
+    }
 }
 
 #[tokio::test]

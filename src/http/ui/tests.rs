@@ -39,7 +39,8 @@ async fn ask(registry: &Registry, target: &str, cookie: &str, form: Option<&[(&s
     let request = request.method(if form.is_some() { "POST" } else { "GET" }).body(()).unwrap();
     let wait = Duration::from_secs(5);
     let body = RequestBody::new(UnsyncBoxBody::new(body), wait, wait);
-    let response = answer(&registry.shared, &Connection::default(), true, request.into_parts().0, body).await;
+    let head = request.into_parts().0;
+    let response = answer(&registry.shared, &Connection::default(), std::future::ready(true), head, body).await;
     let header = |name| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let cookie = header(header::SET_COOKIE).map(|line| line.split(';').next().unwrap().to_owned());
     let (status, location) = (response.status().as_u16(), header(header::LOCATION).unwrap_or_default());
