@@ -65,9 +65,8 @@ impl ConnectionLimits {
     }
 
     /// The most such requests of one address. Others must be able to wait as well.
-    const fn waiting_share(self) -> usize {
-        let half = self.waiting() / 2;
-        if half < WAITING_SHARE_MIN { WAITING_SHARE_MIN } else { half }
+    fn waiting_share(self) -> usize {
+        WAITING_SHARE_MIN.max(self.waiting() / 2)
     }
 }
 
@@ -257,11 +256,10 @@ impl State {
 
     /// Takes a place for a request of an address, if one is free.
     fn take_place(&mut self, address: Option<IpAddr>, limits: ConnectionLimits) -> bool {
+        let (taken, lent) = (self.places.total(), self.lent.total());
         // Each request calls this. While few places are taken, it needs no lookup of the address.
-        let is_below = |taken: usize, lent: usize, limit: usize| taken < limit + lent;
-        let has_share = |state: &Self| is_below(state.places.of(address), state.lent.of(address), limits.share);
-        let is_free = is_below(self.places.total(), self.lent.total(), limits.total)
-            && (self.places.total() < limits.share || has_share(self));
+        let is_free = taken < limits.total + lent
+            && (taken < limits.share || self.places.of(address) < limits.share + self.lent.of(address));
         if is_free {
             self.places.add(address);
         }

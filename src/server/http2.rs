@@ -50,7 +50,8 @@ pub(super) fn is_small(body: &Body) -> bool {
     !body.has_files() && body.unreserved() <= SMALL_BYTES_MAX
 }
 
-/// Returns a builder of connections, which run at most `requests` at once, by `executor`. One without requests for `idle` is asked whether its client is still there.
+/// Returns a builder of connections, which run at most `requests` at once, by `executor`. One without requests for `idle`
+/// is asked whether its client is still there.
 pub(super) fn builder(executor: NewStreams, idle: Duration, requests: usize) -> Builder<NewStreams> {
     let mut builder = Builder::new(executor);
     builder

@@ -13,9 +13,11 @@ pub(super) fn push_integer(line: &mut String, value: u64) {
     line.push_str(itoa::Buffer::new().format(value));
 }
 
-/// Appends the last digits of an integer below 10⁹, at most nine. Zeros fill up those that it lacks.
+/// Appends an integer below 10⁹, with zeros before it up to a number of digits, at most nine.
 pub(super) fn push_padded(line: &mut String, value: u32, digits: usize) {
-    push_digits(line, &nine_digits(value)[9 - digits..]);
+    let text = nine_digits(value);
+    let zeros = text.iter().take_while(|digit| **digit == b'0').count();
+    push_digits(line, &text[zeros.min(9 - digits)..]);
 }
 
 /// The last nine digits of an integer.
@@ -72,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..1_000_000_u32) {
+        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..10_000_000_u32) {
             let mut line = String::new();
             push_integer(&mut line, integer);
             push_padded(&mut line, small, 6);
