@@ -183,7 +183,7 @@ fn shown_password(stderr: &str) -> Option<String> {
 async fn the_first_start_makes_a_superuser_and_shows_a_password_once() {
     let root = tempfile::tempdir().unwrap();
     let running = Program::serve(root.path()).start();
-    let password = shown_password(&running.stderr()).expect("a password is shown");
+    let password = shown_password(&running.wait_for("the password ")).expect("a password is shown");
     assert!(password.len() >= 16, "{password}");
     running.user(("admin", &password)).get("/v2/").send().await.status(200);
     // A superuser: may push anywhere.

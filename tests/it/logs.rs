@@ -95,7 +95,7 @@ async fn a_json_log_is_json_from_its_first_line_to_its_last() {
             lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
         lines.find(|line| has(line))
     };
-    let started = find(&running.stderr(), &|line| line.get("password").is_some()).unwrap();
+    let started = find(&running.wait_for("\"password\""), &|line| line.get("password").is_some()).unwrap();
     assert_eq!((&started["user"], &started["level"]), (&"admin".into(), &"INFO".into()));
     // It is the password.
     let password = started["password"].as_str().unwrap().to_owned();

@@ -187,7 +187,7 @@ async fn on_the_command_line(registry: &Registry, person: &Person) -> (crate::su
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     let address = std::fs::read_to_string(opened).unwrap();
-    assert!(running.stderr().contains(&address), "{}", running.stderr());
+    running.wait_for(&address);
     let mut agent = Agent::default();
     let page = agent.get(&address).await.status(302);
     let callback = agent.get(&page.location()).await.status(302).location();
