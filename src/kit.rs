@@ -1,5 +1,6 @@
 //! Small tools that all layers share. They know nothing about registries. Only [`clock`] reads the wall clock.
 
+pub(crate) mod access_log;
 pub(crate) mod append;
 pub(crate) mod blocking;
 pub(crate) mod bounded_map;

@@ -71,7 +71,7 @@
 //!   `kit::blocking`: blocking work of any type as one type of task. `kit::metrics`: the figures of one registry.
 //!   `kit::outgoing`: bounded requests to other servers.
 //!   `kit::traces`: spans of requests, for a collector of OpenTelemetry. `kit::site`: the files of a web page in memory.
-//!   `kit::shown_address`: network addresses as text.
+//!   `kit::shown_address`: network addresses as text. `kit::access_log`: where the lines about requests go.
 //! * `content::blobs`: content-addressed files. Knows no repository and no row.
 //! * `content::rows`: the rows of the database, and their write-ahead log. The only module that names redb; touches no blob.
 //! * `content::repository`: the operations of one repository; the only writer of both stores.

@@ -67,6 +67,7 @@ use crate::identity::access::{Access, AccessControl, Actions, Authenticator, Cal
 use crate::identity::accounts::{Accounts, NewUser, Origin, Password, Permissions, UserChange};
 use crate::identity::providers::Providers;
 use crate::identity::tokens::Tokens;
+use crate::kit::access_log::AccessLog;
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::metrics::Metrics;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     /// `http.externalUrl`, parsed. Open registries compare the host of every request with it.
     external_origin: Option<Url>,
     metrics: Arc<Metrics>,
+    access_log: AccessLog,
     traces: Traces,
     /// How many requests are answered. `None` for any number.
     rate_limits: Option<RateLimits>,
@@ -407,6 +409,10 @@ impl Shared {
 
     pub(crate) const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    pub(crate) const fn access_log(&self) -> &AccessLog {
+        &self.access_log
     }
 
     /// Counts the API keys that end soon, for the metrics.

@@ -3,6 +3,7 @@
 mod batch;
 mod format;
 mod number;
+mod waiting;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,9 +14,10 @@ use tracing::level_filters::LevelFilter;
 
 use super::Error;
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::kit::access_log::{AccessLog, Fields as _};
 use crate::kit::append::AppendFile;
 use batch::LineWriter;
-use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, Times};
+use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, Times, append_json, append_text};
 
 /// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;
@@ -24,6 +26,7 @@ const MODE: u32 = 0o666;
 #[derive(Debug)]
 pub(super) struct Logging {
     writer: LineWriter,
+    access_log: AccessLog,
     file: Option<Arc<AppendFile>>,
     /// Whether standard error must have JSON lines only, because a program reads it.
     json_on_stderr: bool,
@@ -39,12 +42,16 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let file = log.output.as_deref().map(open).transpose()?;
+    let append = match log.format {
+        LogFormat::Text => append_text,
+        LogFormat::Json => append_json,
+    };
     let writer = match &file {
-        None => LineWriter::start(io::stderr()),
-        Some(file) => LineWriter::start(Lines { file: Arc::clone(file), is_failing: false }),
+        None => LineWriter::start(io::stderr(), append),
+        Some(file) => LineWriter::start(Lines { file: Arc::clone(file), is_failing: false }, append),
     };
     let writer = writer.map_err(Error::usage)?;
-    let colours = file.is_none() && io::IsTerminal::is_terminal(&io::stderr());
+    let colours = log.format == LogFormat::Text && file.is_none() && io::IsTerminal::is_terminal(&io::stderr());
     let json_on_stderr = file.is_none() && log.format == LogFormat::Json;
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -61,7 +68,9 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
     if json_on_stderr {
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "the program panicked")));
     }
-    Ok(Logging { writer, file, json_on_stderr })
+    // A terminal shows them in colours, as all events.
+    let access_log = if level >= LevelFilter::INFO && !colours { writer.access_log() } else { AccessLog::default() };
+    Ok(Logging { writer, access_log, file, json_on_stderr })
 }
 
 fn open(path: &Path) -> Result<Arc<AppendFile>, Error> {
@@ -70,6 +79,11 @@ fn open(path: &Path) -> Result<Arc<AppendFile>, Error> {
 }
 
 impl Logging {
+    /// Where the lines about requests go.
+    pub(super) fn access_log(&self) -> AccessLog {
+        self.access_log.clone()
+    }
+
     /// Opens the log file again, after it was renamed.
     pub(super) fn reopen(&self) {
         if let Some(file) = &self.file
@@ -81,22 +95,22 @@ impl Logging {
 
     /// Prints a message to standard error at every log level: as text, or as one JSON line if the log is JSON.
     pub(super) fn say(&self, level: tracing::Level, text: &str, message: &str, fields: &[(&str, &str)]) {
-        let mut out = if self.json_on_stderr {
-            let mut line = JsonLine::begin(&Times::default(), level);
+        let out = if self.json_on_stderr {
+            let times = Times::default();
+            let mut line = JsonLine::begin(Vec::new(), &times, times.now(), level);
             line.text("message", message);
             for (name, value) in fields {
                 line.text(name, value);
             }
             line.end("coracle")
         } else {
-            text.to_owned()
+            format!("{text}\n").into_bytes()
         };
-        out.push('\n');
         if self.file.is_none() {
-            self.writer.write_now(out.as_bytes());
+            self.writer.write_now(&out);
         } else {
             // Standard error may be closed.
-            let _ = io::stderr().write_all(out.as_bytes());
+            let _ = io::stderr().write_all(&out);
         }
     }
 

@@ -187,7 +187,8 @@ async fn serve(start: Start, file: Option<ConfigFile>, logging: Logging) -> Exit
     let logging = Arc::new(logging);
     let reload = Reload::new(file, Arc::clone(&logging), hangup);
     let Start { config, takeover, handles, other_files } = start;
-    let registry = match quietly(|| Registry::builder().config(config).takeover_from(takeover).open()) {
+    let builder = Registry::builder().config(config).takeover_from(takeover).access_log(logging.access_log());
+    let registry = match quietly(|| builder.open()) {
         Ok(registry) => registry,
         Err(error @ registry::Error::InvalidSetting { .. }) => return logging.refused(&error.to_string()),
         Err(error) => return logging.failed(&error.to_string()),

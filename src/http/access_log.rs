@@ -13,8 +13,8 @@ use hyper::{Method, StatusCode};
 
 use super::forwarded::ClientInfo;
 use crate::identity::access::Identity;
+use crate::kit::access_log::{AccessLine, AccessLog};
 use crate::kit::metrics::Metrics;
-use crate::kit::shown_address::ShownAddress;
 use crate::kit::traces::{Ended, RequestSpan};
 use crate::registry::Shared;
 
@@ -34,7 +34,7 @@ pub(super) struct AccessLogEntry {
     client: Option<IpAddr>,
     peer: Option<SocketAddr>,
     span: Option<RequestSpan>,
-    /// `None` if the log level excludes access log lines.
+    /// `None` if nothing takes lines about requests.
     line: Option<Line>,
 }
 
@@ -60,6 +60,7 @@ impl LoggedCaller {
 
 #[derive(Debug)]
 struct Line {
+    log: AccessLog,
     path: String,
     user: LoggedCaller,
     agent: Option<String>,
@@ -75,22 +76,21 @@ impl AccessLogEntry {
             let (status, peer) = (self.status, peer.map(|peer| peer.ip()));
             span.end(&Ended { status, sent, is_aborted: aborted, client, peer, id: &id });
         }
-        let Some(Line { path, user, agent }) = self.line else { return };
-        tracing::info!(
-            target: "coracle::request",
-            id,
-            method = self.method.as_str(),
-            path,
-            status = self.status,
-            bytes = sent,
-            seconds = duration.as_secs_f64(),
-            user = user.name(),
-            client = client.map(|ip| tracing::field::display(ShownAddress::Ip(ip))),
-            peer = peer.map(|peer| tracing::field::display(ShownAddress::Socket(peer))),
-            agent,
+        let Some(Line { log, path, user, agent }) = self.line else { return };
+        log.write(&AccessLine {
+            id: &id,
+            method: self.method.as_str(),
+            path: &path,
+            status: self.status,
+            bytes: sent,
+            duration,
+            user: user.name(),
+            client,
+            peer,
+            agent: agent.as_deref(),
             aborted,
-            trace = self.span.as_ref().map(RequestSpan::trace_id),
-        );
+            trace: self.span.as_ref().map(RequestSpan::trace_id).as_deref(),
+        });
     }
 }
 
@@ -117,7 +117,9 @@ impl Unanswered<'_> {
     fn entry(&mut self, caller: LoggedCaller, status: u16) -> AccessLogEntry {
         self.is_answered = true;
         let path = self.head.uri.path();
-        let line = tracing::enabled!(target: "coracle::request", tracing::Level::INFO).then(|| Line {
+        let log = self.registry.access_log();
+        let line = log.is_enabled().then(|| Line {
+            log: log.clone(),
             path: path[..path.floor_char_boundary(PATH_BYTES_MAX)].to_owned(),
             user: caller,
             agent: Some(self.agent).filter(|agent| !agent.is_empty()).map(str::to_owned),

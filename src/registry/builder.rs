@@ -23,6 +23,7 @@ use crate::identity::directory::Directory;
 use crate::identity::providers::Providers;
 use crate::identity::tokens::{self, ExternalIssuer, Tokens};
 use crate::identity::workload::{IssuerSettings, Workloads};
+use crate::kit::access_log::AccessLog;
 use crate::kit::byte_budget::ByteBudget;
 use crate::kit::clock::Clock;
 use crate::kit::metrics::Metrics;
@@ -44,6 +45,7 @@ pub struct Builder {
     users: Vec<NewUser>,
     preload: Vec<(RepositoryName, PathBuf)>,
     takeover: Option<RemoteImages>,
+    access_log: AccessLog,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,13 @@ impl Builder {
     #[must_use]
     pub(crate) fn takeover_from(mut self, registry: Option<RemoteImages>) -> Self {
         self.takeover = registry;
+        self
+    }
+
+    /// Sets where the lines about requests go.
+    #[must_use]
+    pub(crate) fn access_log(mut self, access_log: AccessLog) -> Self {
+        self.access_log = access_log;
         self
     }
 
@@ -189,6 +198,7 @@ impl Builder {
             rate_limits: RateLimits::new(&self.config.http.rate_limit),
             config: self.config,
             metrics,
+            access_log: self.access_log,
             traces,
             serving: OnceLock::new(),
             activity: super::Activity::default(),

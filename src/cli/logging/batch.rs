@@ -1,7 +1,8 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
-//! A system call for each line costs as much as answering a small request. So lines of the access log are collected,
-//! and written at most [`DELAY`] later, earlier if they are many. All other lines are written at once.
+//! A system call for each line costs as much as answering a small request, and formatting it half as much. So lines of the
+//! access log are collected, and formatted and written at most [`DELAY`] later, earlier if they are many. All other lines
+//! are written at once.
 //!
 //! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond
 //! a limit are lost, as those are that cannot be written, and counted in a later line. A thread that waits for its line
@@ -16,11 +17,15 @@ use parking_lot::{Condvar, Mutex};
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::format::Times;
+use super::waiting::{Next, Waiting};
+use crate::kit::access_log::{AccessLine, AccessLog, TARGET};
+use crate::kit::clock::{Clock, Timestamp};
 use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest time that a line of the access log waits for others.
 const DELAY: Duration = Duration::from_millis(20);
-/// The bytes of the access log that are written without waiting for more.
+/// The bytes of the access log that are written without waiting for more, and those that are formatted before a write.
 const ENOUGH_BYTES: usize = 64 * 1024;
 /// The most bytes of the access log that wait, and the most bytes of all lines.
 const ACCESS_BYTES_MAX: usize = 512 * 1024;
@@ -31,8 +36,8 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 /// The pause before an output that takes nothing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// The target of access log lines.
-const ACCESS_LOG: &str = "coracle::request";
+/// Appends the line about a request that ended at a time.
+pub(super) type Append = fn(&mut Vec<u8>, &Times, Timestamp, &AccessLine<'_>);
 
 /// The output of the log. Clones share it.
 #[derive(Clone)]
@@ -45,11 +50,12 @@ struct Shared {
     begun: Condvar,
     /// Notified when lines have been written.
     written: Condvar,
+    clock: Clock,
 }
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<u8>,
+    waiting: Waiting,
     is_urgent: bool,
     is_writing: bool,
     /// Whether the program ends, so that each line is written before the program continues.
@@ -62,11 +68,17 @@ struct State {
 
 impl LineWriter {
     /// Starts the thread, which runs until the process ends.
-    pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(output: impl Write + Send + 'static, append: Append) -> io::Result<Self> {
         let writer = Self(Arc::default());
         let shared = Arc::clone(&writer.0);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output, warn_lost))?;
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output, append, warn_lost))?;
         Ok(writer)
+    }
+
+    /// Takes lines about requests.
+    pub(super) fn access_log(&self) -> AccessLog {
+        let shared = Arc::clone(&self.0);
+        AccessLog::to(move |line| shared.add_request(line))
     }
 
     /// Writes what waits. Waits for each later line.
@@ -89,12 +101,11 @@ fn warn_lost(lines: u64) {
 
 impl Shared {
     /// Writes lines, and reports how many were lost, on this thread.
-    fn run(&self, mut output: impl Write, report_lost: impl Fn(u64)) -> ! {
+    fn run(&self, mut output: impl Write, append: Append, report_lost: impl Fn(u64)) -> ! {
         self.state.lock().log_thread = Some(std::thread::current().id());
-        let mut lines = Vec::new();
+        let (mut lines, mut text, times) = (Waiting::default(), Vec::new(), Times::default());
         loop {
-            lines.clear();
-            lines.shrink_to(KEPT_BYTES_MAX);
+            lines.clear(KEPT_BYTES_MAX);
             {
                 let mut state = self.state.lock();
                 self.begun.wait_while(&mut state, |state| state.waiting.is_empty());
@@ -103,7 +114,20 @@ impl Shared {
                 state.is_writing = true;
                 std::mem::swap(&mut state.waiting, &mut lines);
             }
-            let unwritten = write_all(&mut output, &lines);
+            let mut unwritten = 0;
+            for line in lines.iter() {
+                match line {
+                    Next::Formatted(line) => text.extend_from_slice(line.as_bytes()),
+                    Next::Request(time, line) => append(&mut text, &times, time, &line),
+                }
+                if text.len() >= ENOUGH_BYTES {
+                    unwritten += write_all(&mut output, &text);
+                    text.clear();
+                }
+            }
+            unwritten += write_all(&mut output, &text);
+            text.clear();
+            text.shrink_to(2 * KEPT_BYTES_MAX);
             let lost = {
                 let mut state = self.state.lock();
                 state.lost += unwritten;
@@ -119,18 +143,30 @@ impl Shared {
         }
     }
 
-    /// Adds a line, if there is room. A line of the log thread, the number of lost lines, always has room.
+    /// Adds a line that is formatted.
     fn add(&self, line: &[u8], is_access: bool) {
+        let line = String::from_utf8_lossy(line);
+        self.push(Waiting::bytes_of(&line), is_access, |waiting| waiting.push(&line));
+    }
+
+    /// Adds a line about a request that has ended.
+    fn add_request(&self, line: &AccessLine<'_>) {
+        let time = self.clock.now();
+        self.push(Waiting::bytes_of_request(line), true, |waiting| waiting.push_request(time, line));
+    }
+
+    /// Adds a line of so many bytes, if there is room. A line of the log thread, the number of lost lines, always has room.
+    fn push(&self, bytes: usize, is_access: bool, add: impl FnOnce(&mut Waiting)) {
         let mut state = self.state.lock();
         let most = if is_access { ACCESS_BYTES_MAX } else { WAITING_BYTES_MAX };
-        if state.waiting.len() + line.len() > most && !state.is_log_thread() {
+        if state.waiting.bytes() + bytes > most && !state.is_log_thread() {
             state.lost += 1;
             return;
         }
         let is_first = state.waiting.is_empty();
-        state.waiting.extend_from_slice(line);
+        add(&mut state.waiting);
         let was_urgent = state.is_urgent;
-        state.is_urgent |= !is_access || state.is_ending || state.waiting.len() >= ENOUGH_BYTES;
+        state.is_urgent |= !is_access || state.is_ending || state.waiting.bytes() >= ENOUGH_BYTES;
         if is_first || state.is_urgent && !was_urgent {
             self.begun.notify_one();
         }
@@ -203,7 +239,7 @@ impl<'a> MakeWriter<'a> for LineWriter {
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Event<'a> {
-        Event { writer: self, is_access: metadata.target() == ACCESS_LOG }
+        Event { writer: self, is_access: metadata.target() == TARGET }
     }
 }
 
@@ -211,6 +247,7 @@ impl<'a> MakeWriter<'a> for LineWriter {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use super::super::format::append_text;
     use super::*;
 
     /// Collects what is written, and counts the writes.
@@ -255,7 +292,7 @@ mod tests {
     #[test]
     fn lines_keep_their_order_and_are_written_together_and_at_the_end() {
         let output = Output::default();
-        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
         let mut expected = Vec::new();
         for number in 0..1000 {
             let line = format!("{number}\n");
@@ -277,7 +314,7 @@ mod tests {
     #[test]
     fn a_line_is_written_though_nothing_follows() {
         let output = Output::default();
-        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
         writer.0.add(b"first\n", true);
         output.until(|written| written == b"first\n");
         writer.0.add(b"second\n", false);
@@ -287,7 +324,7 @@ mod tests {
     #[test]
     fn a_flood_of_long_lines_is_written_before_there_is_no_room() {
         let output = Output::default();
-        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
         let line = [&[b'x'; 9999][..], b"\n"].concat();
         // Four times what may wait, at the speed of one client, which waits for each answer.
         for sent in 1..=4 * ACCESS_BYTES_MAX / line.len() {
@@ -302,7 +339,7 @@ mod tests {
     #[test]
     fn lines_that_a_full_disk_does_not_take_are_counted() {
         let output = Output::default();
-        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
         output.is_full.store(true, Ordering::Relaxed);
         writer.write_now(b"first\nsecond\n");
         writer.write_now(b"third\n");
@@ -333,7 +370,7 @@ mod tests {
             log.make_writer().write_all(format!("lost {lost}\n").as_bytes()).expect("it takes all lines");
         };
         let shared = Arc::clone(&writer.0);
-        std::thread::spawn(move || shared.run(log_output, report));
+        std::thread::spawn(move || shared.run(log_output, append_text, report));
         output.is_full.store(true, Ordering::Relaxed);
         writer.write_now(b"first\n");
         assert_eq!(writer.0.state.lock().lost, 1);
@@ -347,24 +384,25 @@ mod tests {
     #[test]
     fn the_number_of_lost_lines_has_room_when_no_other_line_has() {
         let shared = Shared::default();
-        shared.add(&vec![b'x'; WAITING_BYTES_MAX], false);
+        let most = WAITING_BYTES_MAX - Waiting::bytes_of("");
+        shared.add(&vec![b'x'; most], false);
         shared.add(b"no room\n", false);
         assert_eq!(shared.state.lock().lost, 1);
         shared.state.lock().log_thread = Some(std::thread::current().id());
         shared.add(b"lost 1\n", false);
         let state = shared.state.lock();
-        assert!(state.lost == 1 && state.waiting.ends_with(b"xlost 1\n"));
+        assert!(state.lost == 1 && matches!(state.waiting.iter().last(), Some(Next::Formatted("lost 1\n"))));
     }
 
     #[test]
     fn an_output_that_takes_nothing_stops_nobody_and_gets_whole_lines_later() {
         let output = Output::default();
         output.is_blocked.store(true, Ordering::Relaxed);
-        let writer = LineWriter::start(output.clone()).expect("a thread");
+        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
         let line = [&[b'x'; 999][..], b"\n"].concat();
         for _ in 0..3 * WAITING_BYTES_MAX / line.len() {
             writer.0.add(&line, true);
-            assert!(writer.0.state.lock().waiting.len() <= ACCESS_BYTES_MAX);
+            assert!(writer.0.state.lock().waiting.bytes() <= ACCESS_BYTES_MAX);
         }
         let lost = writer.0.state.lock().lost;
         assert!(lost > 0);

@@ -2,9 +2,11 @@
 //!
 //! Every request writes a line, so it should cost less than the request. Formatting piece by piece costs most: the time as
 //! nine numbers, and each text character by character. So a line has the text of the last second, a text without
-//! characters to escape is copied, and numbers are written without `std::fmt`.
+//! characters to escape is copied, and numbers are written without `std::fmt`. Lines about requests usually come as values
+//! ([`append_text`], [`append_json`]), all others as events.
 
-use std::fmt::{self, Debug, Write as _};
+use std::fmt::{self, Debug};
+use std::io::Write as _;
 
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
@@ -14,7 +16,8 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::number::{push_decimal, push_integer, push_padded};
+use super::number::{push_decimal, push_integer, push_micros};
+use crate::kit::access_log::{self, AccessLine, Fields};
 use crate::kit::clock::{Clock, Timestamp};
 
 /// The field whose text is a JSON object.
@@ -69,25 +72,37 @@ pub(super) struct Times {
 struct Second {
     /// Its start, in microseconds since 1970.
     start: u64,
+    /// Its text without the time zone.
     text: String,
 }
 
 impl Times {
-    /// Appends the time now: RFC 3339, in UTC, with six digits of the second.
-    fn append(&self, line: &mut String) {
-        let now = self.clock.now().micros();
-        let micros = u32::try_from(now % MICROS).expect("it is below a million");
-        let start = now - u64::from(micros);
+    /// The time now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Appends a time: RFC 3339, in UTC, with six digits of the second.
+    fn append(&self, line: &mut Vec<u8>, time: Timestamp) {
+        let time = time.micros();
+        let micros = u32::try_from(time % MICROS).expect("it is below a million");
+        let start = time - u64::from(micros);
         let mut last = self.last.lock();
         if last.text.is_empty() || last.start != start {
-            *last = Second { start, text: Timestamp::from_micros(start).to_string() };
+            let text = Timestamp::from_micros(start).to_string();
+            *last = Second { start, text: text.trim_end_matches('Z').to_owned() };
         }
-        line.push_str(last.text.trim_end_matches('Z'));
+        line.extend_from_slice(last.text.as_bytes());
         drop(last);
-        line.push('.');
-        push_padded(line, micros, 6);
-        line.push('Z');
+        line.push(b'.');
+        push_micros(line, micros);
+        line.push(b'Z');
     }
+}
+
+/// Writes a line. It is text: only parts of texts, and what was formatted, were appended.
+fn write_line(line: &[u8], writer: &mut Writer<'_>) -> fmt::Result {
+    writer.write_str(str::from_utf8(line).map_err(|_| fmt::Error)?)
 }
 
 /// One line of text for each event. With colours, the library writes it.
@@ -106,70 +121,117 @@ where
         if writer.has_ansi_escapes() {
             return self.coloured.format_event(context, writer, event);
         }
-        let mut line = String::with_capacity(LINE_BYTES);
-        self.times.append(&mut line);
         let metadata = event.metadata();
-        let level = metadata.level().as_str();
-        for part in [if level.len() < 5 { "  " } else { " " }, level, " ", metadata.target(), ": "] {
-            line.push_str(part);
-        }
-        let mut visitor = TextLine { line, is_first: true };
-        event.record(&mut visitor);
-        let mut line = visitor.line;
-        line.push('\n');
-        writer.write_str(&line)
+        let line = Vec::with_capacity(LINE_BYTES);
+        let mut line = TextLine::begin(line, &self.times, self.times.now(), *metadata.level(), metadata.target());
+        event.record(&mut line);
+        write_line(&line.end(), &mut writer)
     }
+}
+
+/// Appends the line about a request as text.
+pub(super) fn append_text(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<'_>) {
+    let mut text = TextLine::begin(std::mem::take(line), times, time, Level::INFO, access_log::TARGET);
+    request.record(&mut text);
+    *line = text.end();
+}
+
+/// Appends the line about a request as JSON.
+pub(super) fn append_json(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<'_>) {
+    let mut json = JsonLine::begin(std::mem::take(line), times, time, Level::INFO);
+    request.record(&mut json);
+    *line = json.end(access_log::TARGET);
 }
 
 /// A line without colours that is being written.
 struct TextLine {
-    line: String,
+    line: Vec<u8>,
     is_first: bool,
 }
 
 impl TextLine {
-    /// Adds the name of a field that is never the message.
-    fn name(&mut self, field: &Field) {
-        if !std::mem::take(&mut self.is_first) {
-            self.line.push(' ');
+    /// Begins with the time, the level, and the module that the line comes from.
+    fn begin(mut line: Vec<u8>, times: &Times, time: Timestamp, level: Level, target: &str) -> Self {
+        times.append(&mut line, time);
+        let level = level.as_str();
+        for part in [if level.len() < 5 { "  " } else { " " }, level, " ", target, ": "] {
+            line.extend_from_slice(part.as_bytes());
         }
-        self.line.push_str(field.name());
-        self.line.push('=');
+        Self { line, is_first: true }
+    }
+
+    /// Adds the name of a field that is never the message.
+    fn name(&mut self, name: &str) {
+        if !std::mem::take(&mut self.is_first) {
+            self.line.push(b' ');
+        }
+        self.line.extend_from_slice(name.as_bytes());
+        self.line.push(b'=');
     }
 
     /// Adds a field as the library does, with all control characters escaped.
     fn escaped(&mut self, record: impl FnOnce(&mut DefaultVisitor<'_>)) {
-        let mut visitor = DefaultVisitor::new(Writer::new(&mut self.line), self.is_first);
+        let mut text = String::new();
+        let mut visitor = DefaultVisitor::new(Writer::new(&mut text), self.is_first);
         record(&mut visitor);
         let _ = visitor.finish();
+        self.line.extend_from_slice(text.as_bytes());
         self.is_first = false;
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.line.push(b'\n');
+        self.line
+    }
+}
+
+impl Fields for TextLine {
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        if is_plain(value) {
+            self.line.push(b'"');
+            self.line.extend_from_slice(value.as_bytes());
+            self.line.push(b'"');
+        } else {
+            // Writing to memory cannot fail.
+            let _ = write!(self.line, "{value:?}");
+        }
+    }
+
+    fn integer(&mut self, name: &str, value: u64) {
+        self.name(name);
+        push_integer(&mut self.line, value);
+    }
+
+    fn decimal(&mut self, name: &str, value: f64) {
+        self.name(name);
+        push_decimal(&mut self.line, value);
+    }
+
+    fn truth(&mut self, name: &str, value: bool) {
+        self.name(name);
+        self.line.extend_from_slice(if value { b"true" } else { b"false" });
     }
 }
 
 impl Visit for TextLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.name(field);
-        push_decimal(&mut self.line, value);
+        self.decimal(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.name(field);
-        push_integer(&mut self.line, value);
+        self.integer(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.name(field);
-        self.line.push_str(if value { "true" } else { "false" });
+        self.truth(field.name(), value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == MESSAGE || !is_plain(value) {
+        if field.name() == MESSAGE {
             return self.escaped(|visitor| visitor.record_str(field, value));
         }
-        self.name(field);
-        self.line.push('"');
-        self.line.push_str(value);
-        self.line.push('"');
+        self.text(field.name(), value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
@@ -179,9 +241,9 @@ impl Visit for TextLine {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() != MESSAGE {
             let (length, was_first) = (self.line.len(), self.is_first);
-            self.name(field);
+            self.name(field.name());
             let start = self.line.len();
-            // Writing to a string fails only if the value does.
+            // Writing to memory fails only if the value does.
             if write!(self.line, "{value:?}").is_ok() && is_printable(&self.line[start..]) {
                 return;
             }
@@ -193,9 +255,9 @@ impl Visit for TextLine {
 }
 
 /// Whether a text has printable ASCII only, which nothing escapes.
-fn is_printable(text: &str) -> bool {
+fn is_printable(text: &[u8]) -> bool {
     // Counting, without an early end, compares sixteen bytes at once.
-    text.bytes().filter(|byte| !matches!(byte, b' '..=b'~')).count() == 0
+    text.iter().filter(|byte| !matches!(byte, b' '..=b'~')).count() == 0
 }
 
 /// Whether a text stands for itself in double quotes, in Rust and in JSON.
@@ -213,75 +275,88 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = JsonLine::begin(&self.0, *event.metadata().level());
+        let line = Vec::with_capacity(LINE_BYTES);
+        let mut line = JsonLine::begin(line, &self.0, self.0.now(), *event.metadata().level());
         event.record(&mut line);
-        let mut line = line.end(event.metadata().target());
-        line.push('\n');
-        writer.write_str(&line)
+        write_line(&line.end(event.metadata().target()), &mut writer)
     }
 }
 
 /// A JSON object that is being written.
 #[derive(Debug)]
 pub(super) struct JsonLine {
-    line: String,
+    line: Vec<u8>,
 }
 
 impl JsonLine {
     /// Begins with the time and the level.
-    pub(super) fn begin(times: &Times, level: Level) -> Self {
-        let mut line = String::with_capacity(LINE_BYTES);
-        line.push_str("{\"timestamp\":\"");
-        times.append(&mut line);
-        line.push_str("\",\"level\":\"");
-        line.push_str(level.as_str());
-        line.push('"');
+    pub(super) fn begin(mut line: Vec<u8>, times: &Times, time: Timestamp, level: Level) -> Self {
+        line.extend_from_slice(b"{\"timestamp\":\"");
+        times.append(&mut line, time);
+        line.extend_from_slice(b"\",\"level\":\"");
+        line.extend_from_slice(level.as_str().as_bytes());
+        line.push(b'"');
         Self { line }
     }
 
     fn name(&mut self, name: &str) {
-        self.line.push(',');
+        self.line.push(b',');
         self.quoted(name);
-        self.line.push(':');
+        self.line.push(b':');
     }
 
     fn quoted(&mut self, text: &str) {
         if is_plain(text) {
-            self.line.push('"');
-            self.line.push_str(text);
-            self.line.push('"');
+            self.line.push(b'"');
+            self.line.extend_from_slice(text.as_bytes());
+            self.line.push(b'"');
         } else {
-            let _ = write!(self.line, "{}", serde_json::Value::from(text));
+            // Writing to memory cannot fail.
+            let _ = serde_json::to_writer(&mut self.line, text);
         }
     }
 
     /// Adds a field whose value is JSON.
     fn raw(&mut self, name: &str, value: &str) {
         self.name(name);
-        self.line.push_str(value);
+        self.line.extend_from_slice(value.as_bytes());
     }
 
-    /// Adds a string.
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    /// Ends with the module that the line comes from.
+    pub(super) fn end(mut self, target: &str) -> Vec<u8> {
+        self.text("target", target);
+        self.line.extend_from_slice(b"}\n");
+        self.line
+    }
+}
+
+impl Fields for JsonLine {
+    fn text(&mut self, name: &str, value: &str) {
         self.name(name);
         self.quoted(value);
     }
 
-    /// Ends with the module that the line comes from.
-    pub(super) fn end(mut self, target: &str) -> String {
-        self.text("target", target);
-        self.line.push('}');
-        self.line
+    fn integer(&mut self, name: &str, value: u64) {
+        self.name(name);
+        push_integer(&mut self.line, value);
+    }
+
+    fn decimal(&mut self, name: &str, value: f64) {
+        if !value.is_finite() {
+            return self.text(name, &value.to_string());
+        }
+        self.name(name);
+        push_decimal(&mut self.line, value);
+    }
+
+    fn truth(&mut self, name: &str, value: bool) {
+        self.raw(name, if value { "true" } else { "false" });
     }
 }
 
 impl Visit for JsonLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        if !value.is_finite() {
-            return self.text(field.name(), &value.to_string());
-        }
-        self.name(field.name());
-        push_decimal(&mut self.line, value);
+        self.decimal(field.name(), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
@@ -289,12 +364,11 @@ impl Visit for JsonLine {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.name(field.name());
-        push_integer(&mut self.line, value);
+        self.integer(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.raw(field.name(), if value { "true" } else { "false" });
+        self.truth(field.name(), value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -379,5 +453,46 @@ mod tests {
         assert_eq!((&json["level"], json["target"].is_string()), (&json!("INFO"), true));
         let (_, json) = logged(|| tracing::info!(metadata = tracing::field::display("\"}, {"), "text"));
         assert_eq!(json["metadata"], "\"}, {");
+    }
+
+    #[test]
+    fn the_line_about_a_request_is_that_of_its_event() {
+        let plain = AccessLine {
+            id: "0a",
+            method: "GET",
+            path: "/v2/",
+            status: 200,
+            bytes: 2,
+            duration: std::time::Duration::from_micros(31),
+            user: None,
+            client: None,
+            peer: None,
+            agent: None,
+            aborted: false,
+            trace: None,
+        };
+        let full = AccessLine {
+            path: "/v2/\"\\\n\u{1b}[31mé\u{85}",
+            user: Some("ann \u{7f}"),
+            client: Some([127, 0, 0, 1].into()),
+            peer: Some("[::1]:5000".parse().unwrap()),
+            agent: Some("curl/8"),
+            aborted: true,
+            trace: Some("00ff"),
+            ..plain
+        };
+        for line in [plain, full] {
+            let (text, json) = logged(|| line.emit());
+            let (times, mut appended) = (Times::default(), b"before\n".to_vec());
+            append_text(&mut appended, &times, times.now(), &line);
+            let appended = String::from_utf8(appended).unwrap();
+            let after_time = |text: &str| text[text.find(" INFO").unwrap()..].to_owned();
+            assert_eq!(after_time(appended.strip_prefix("before\n").unwrap()), after_time(&text));
+            let mut appended = Vec::new();
+            append_json(&mut appended, &times, times.now(), &line);
+            let mut appended: Value = serde_json::from_slice(&appended).unwrap();
+            appended["timestamp"] = json["timestamp"].clone();
+            assert_eq!(appended, json);
+        }
     }
 }

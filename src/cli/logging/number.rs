@@ -1,7 +1,7 @@
 //! Numbers in log lines: the text of `Display`, without its formatter. Each request logs several, and formatting was most
 //! of the cost of the access log.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// The nanoseconds of a second.
 const NANOS: u64 = 1_000_000_000;
@@ -9,29 +9,14 @@ const NANOS: u64 = 1_000_000_000;
 const EXACT_BELOW: f64 = 1e6;
 
 /// Appends an integer.
-pub(super) fn push_integer(line: &mut String, value: u64) {
-    line.push_str(itoa::Buffer::new().format(value));
+pub(super) fn push_integer(line: &mut Vec<u8>, value: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Appends an integer below 10⁹, with zeros before it up to a number of digits, at most nine.
-pub(super) fn push_padded(line: &mut String, value: u32, digits: usize) {
-    let text = nine_digits(value);
-    let zeros = text.iter().take_while(|digit| **digit == b'0').count();
-    push_digits(line, &text[zeros.min(9 - digits)..]);
-}
-
-/// The last nine digits of an integer.
-fn nine_digits(mut value: u32) -> [u8; 9] {
-    let mut text = [b'0'; 9];
-    for digit in text.iter_mut().rev() {
-        *digit += u8::try_from(value % 10).expect("it is one digit");
-        value /= 10;
-    }
-    text
-}
-
-fn push_digits(line: &mut String, digits: &[u8]) {
-    line.push_str(str::from_utf8(digits).expect("digits are ASCII"));
+/// Appends the microseconds of a second, below 10⁶, as six digits.
+pub(super) fn push_micros(line: &mut Vec<u8>, micros: u32) {
+    // The digit before them keeps their zeros.
+    line.extend_from_slice(&itoa::Buffer::new().format(1_000_000 + micros).as_bytes()[1..]);
 }
 
 /// Appends a plain decimal: `0.000031`, not `3.1e-5`.
@@ -42,21 +27,23 @@ fn push_digits(line: &mut String, digits: &[u8]) {
     reason = "exact by the checks"
 )]
 #[expect(clippy::float_cmp, reason = "only an exact result has the digits of Display")]
-pub(super) fn push_decimal(line: &mut String, value: f64) {
+pub(super) fn push_decimal(line: &mut Vec<u8>, value: f64) {
     if value.is_sign_positive() && value < EXACT_BELOW {
         let nanos = (value * NANOS as f64).round() as u64;
         if nanos as f64 / NANOS as f64 == value {
             push_integer(line, nanos / NANOS);
             if !nanos.is_multiple_of(NANOS) {
-                let fraction = nine_digits((nanos % NANOS) as u32);
+                line.push(b'.');
+                let mut buffer = itoa::Buffer::new();
+                // As in `push_micros`.
+                let fraction = &buffer.format(NANOS + nanos % NANOS).as_bytes()[1..];
                 let zeros = fraction.iter().rev().take_while(|digit| **digit == b'0').count();
-                line.push('.');
-                push_digits(line, &fraction[..9 - zeros]);
+                line.extend_from_slice(&fraction[..9 - zeros]);
             }
             return;
         }
     }
-    // Writing to a string cannot fail.
+    // Writing to memory cannot fail.
     let _ = write!(line, "{value}");
 }
 
@@ -67,18 +54,18 @@ mod tests {
     use super::*;
 
     fn decimal(value: f64) -> String {
-        let mut line = String::new();
+        let mut line = Vec::new();
         push_decimal(&mut line, value);
-        line
+        String::from_utf8(line).expect("digits are ASCII")
     }
 
     proptest! {
         #[test]
-        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), small in 0..10_000_000_u32) {
-            let mut line = String::new();
+        fn numbers_have_the_text_of_display(integer: u64, any: f64, nanos in 0..u64::from(u32::MAX), micros in 0..1_000_000_u32) {
+            let mut line = Vec::new();
             push_integer(&mut line, integer);
-            push_padded(&mut line, small, 6);
-            prop_assert_eq!(line, format!("{integer}{small:06}"));
+            push_micros(&mut line, micros);
+            prop_assert_eq!(line, format!("{integer}{micros:06}").into_bytes());
             for value in [any, std::time::Duration::from_nanos(nanos * 40).as_secs_f64(), 1e-9 * any.fract()] {
                 prop_assert_eq!(decimal(value), value.to_string());
             }

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kit::traces", &["kit::metrics", "kit::outgoing"]),
     ("kit::site", &[]),
     ("kit::shown_address", &[]),
+    ("kit::access_log", &[]),
     ("content::blobs", &["oci"]),
     ("content::rows", &["oci", "kit::clock", "content::blobs"]),
     ("content::repository", &["oci", "kit::clock", "content::blobs", "content::rows"]),
@@ -66,6 +67,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "registry",
         &[
             "oci",
+            "kit::access_log",
             "kit::clock",
             "kit::metrics",
             "kit::outgoing",
@@ -103,6 +105,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "http",
         &[
             "oci",
+            "kit::access_log",
             "kit::clock",
             "kit::certificate",
             "kit::metrics",
@@ -141,6 +144,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "oci",
+            "kit::access_log",
             "kit::clock",
             "kit::certificate",
             "kit::append",
