@@ -3,6 +3,7 @@
 mod batch;
 mod format;
 mod number;
+mod times;
 mod waiting;
 
 use std::io::{self, Write};
@@ -17,7 +18,8 @@ use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::access_log::{AccessLog, Fields as _};
 use crate::kit::append::AppendFile;
 use batch::LineWriter;
-use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, Times, append_json, append_text};
+use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, append_json, append_text};
+use times::Times;
 
 /// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;

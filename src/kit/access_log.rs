@@ -39,6 +39,8 @@ pub(crate) struct AccessLine<'a> {
 /// Takes the fields of a line in their order. A field without a value is left out.
 pub(crate) trait Fields {
     fn text(&mut self, name: &str, value: &str);
+    /// An address, which needs no quotes.
+    fn address(&mut self, name: &str, value: &ShownAddress);
     fn integer(&mut self, name: &str, value: u64);
     fn decimal(&mut self, name: &str, value: f64);
     fn truth(&mut self, name: &str, value: bool);
@@ -60,8 +62,12 @@ impl AccessLine<'_> {
         fields.integer("bytes", self.bytes);
         fields.decimal("seconds", self.duration.as_secs_f64());
         fields.text_if_any("user", self.user);
-        fields.text_if_any("client", self.client.map(ShownAddress::of_ip).as_ref().map(ShownAddress::as_str));
-        fields.text_if_any("peer", self.peer.map(ShownAddress::of_socket).as_ref().map(ShownAddress::as_str));
+        if let Some(client) = self.client {
+            fields.address("client", &ShownAddress::of_ip(client));
+        }
+        if let Some(peer) = self.peer {
+            fields.address("peer", &ShownAddress::of_socket(peer));
+        }
         fields.text_if_any("agent", self.agent);
         fields.truth("aborted", self.aborted);
         fields.text_if_any("trace", self.trace);
@@ -78,8 +84,8 @@ impl AccessLine<'_> {
             bytes = self.bytes,
             seconds = self.duration.as_secs_f64(),
             user = self.user,
-            client = self.client.map(ShownAddress::of_ip).as_ref().map(ShownAddress::as_str),
-            peer = self.peer.map(ShownAddress::of_socket).as_ref().map(ShownAddress::as_str),
+            client = self.client.map(|ip| tracing::field::display(ShownAddress::of_ip(ip))),
+            peer = self.peer.map(|peer| tracing::field::display(ShownAddress::of_socket(peer))),
             agent = self.agent,
             aborted = self.aborted,
             trace = self.trace,

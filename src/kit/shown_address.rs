@@ -1,6 +1,7 @@
 //! [`ShownAddress`]: an address as `Display` writes it, without its formatter for IPv4. The access log has two of them in each
 //! line.
 
+use std::fmt;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -76,10 +77,16 @@ impl ShownAddress {
         self.length += text.len();
     }
 
-    fn push_display(&mut self, address: &impl std::fmt::Display) {
+    fn push_display(&mut self, address: &impl fmt::Display) {
         let mut room = &mut self.text[..];
         write!(room, "{address}").expect("it has room for every address");
         self.length = LENGTH_MAX - room.len();
+    }
+}
+
+impl fmt::Display for ShownAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

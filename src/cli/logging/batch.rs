@@ -17,7 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::format::Times;
+use super::times::Times;
 use super::waiting::{Next, Waiting};
 use crate::kit::access_log::{AccessLine, AccessLog, TARGET};
 use crate::kit::clock::{Clock, Timestamp};

@@ -8,7 +8,6 @@
 use std::fmt::{self, Debug};
 use std::io::Write as _;
 
-use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::{RecordFields, VisitOutput as _};
@@ -16,16 +15,16 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Format, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::number::{push_decimal, push_integer, push_micros};
+use super::number::{push_decimal, push_integer};
+use super::times::Times;
 use crate::kit::access_log::{self, AccessLine, Fields};
-use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::clock::Timestamp;
+use crate::kit::shown_address::ShownAddress;
 
 /// The field whose text is a JSON object.
 const NESTED: &str = "metadata";
 /// The field with the text of an event.
 const MESSAGE: &str = "message";
-/// The microseconds of a second.
-const MICROS: u64 = 1_000_000;
 /// Room for most lines, so that they do not grow in steps.
 const LINE_BYTES: usize = 512;
 
@@ -58,45 +57,6 @@ impl Visit for TextVisitor<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.0.record_debug(field, value);
-    }
-}
-
-/// The time at the beginning of lines. It remembers the last second.
-#[derive(Debug, Default)]
-pub(super) struct Times {
-    clock: Clock,
-    last: Mutex<Second>,
-}
-
-#[derive(Debug, Default)]
-struct Second {
-    /// Its start, in microseconds since 1970.
-    start: u64,
-    /// Its text without the time zone.
-    text: String,
-}
-
-impl Times {
-    /// The time now.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Appends a time: RFC 3339, in UTC, with six digits of the second.
-    fn append(&self, line: &mut Vec<u8>, time: Timestamp) {
-        let time = time.micros();
-        let micros = u32::try_from(time % MICROS).expect("it is below a million");
-        let start = time - u64::from(micros);
-        let mut last = self.last.lock();
-        if last.text.is_empty() || last.start != start {
-            let text = Timestamp::from_micros(start).to_string();
-            *last = Second { start, text: text.trim_end_matches('Z').to_owned() };
-        }
-        line.extend_from_slice(last.text.as_bytes());
-        drop(last);
-        line.push(b'.');
-        push_micros(line, micros);
-        line.push(b'Z');
     }
 }
 
@@ -196,6 +156,11 @@ impl Fields for TextLine {
             // Writing to memory cannot fail.
             let _ = write!(self.line, "{value:?}");
         }
+    }
+
+    fn address(&mut self, name: &str, value: &ShownAddress) {
+        self.name(name);
+        self.line.extend_from_slice(value.as_str().as_bytes());
     }
 
     fn integer(&mut self, name: &str, value: u64) {
@@ -336,6 +301,10 @@ impl Fields for JsonLine {
         self.quoted(value);
     }
 
+    fn address(&mut self, name: &str, value: &ShownAddress) {
+        self.text(name, value.as_str());
+    }
+
     fn integer(&mut self, name: &str, value: u64) {
         self.name(name);
         push_integer(&mut self.line, value);
@@ -392,6 +361,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use serde_json::{Value, json};
 
     use super::*;
@@ -487,7 +457,10 @@ mod tests {
             append_text(&mut appended, &times, times.now(), &line);
             let appended = String::from_utf8(appended).unwrap();
             let after_time = |text: &str| text[text.find(" INFO").unwrap()..].to_owned();
-            assert_eq!(after_time(appended.strip_prefix("before\n").unwrap()), after_time(&text));
+            let appended = after_time(appended.strip_prefix("before\n").unwrap());
+            assert_eq!(appended, after_time(&text));
+            let addresses = " client=127.0.0.1 peer=[::1]:5000 ";
+            assert_eq!(appended.contains(addresses), line.peer.is_some(), "{appended}");
             let mut appended = Vec::new();
             append_json(&mut appended, &times, times.now(), &line);
             let mut appended: Value = serde_json::from_slice(&appended).unwrap();
