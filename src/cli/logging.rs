@@ -1,4 +1,4 @@
-//! Where the log of the program goes. The library only emits events.
+//! Where the log of the program goes. The library emits events, and hands out the lines of the access log as values.
 
 mod batch;
 mod format;

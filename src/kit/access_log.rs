@@ -1,8 +1,8 @@
 //! [`AccessLog`]: where the lines about requests go.
 //!
-//! Without anything else, each line is an event of `tracing`. Formatting it next to a request costs most of a microsecond
-//! or two in reading code into the processor, which the next request then reads again. So a program may take the lines as
-//! values, and format many of them one after another.
+//! Usually each line is an event of `tracing`. Formatting it between two requests evicts their code from the caches of the
+//! processor, which costs one to two microseconds. So a program may take the lines as values, and format many of them one
+//! after another.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl AccessLine<'_> {
     }
 }
 
-/// Takes a line. It is called next to requests, so it must not wait.
+/// Takes a line. It is called next to requests, so it must not wait until the program ends.
 type Sink = dyn Fn(&AccessLine<'_>) + Send + Sync;
 
 /// Where the lines about requests go. Clones go to the same place.

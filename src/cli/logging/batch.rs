@@ -1,12 +1,15 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
-//! A system call for each line costs as much as answering a small request, and formatting it half as much. So lines of the
+//! A system call for each line costs as much as answering a small request, and formatting a line costs half as much. So lines of the
 //! access log are collected, and formatted and written at most [`DELAY`] later, earlier if they are many. All other lines
 //! are written at once.
 //!
-//! Invariants: lines keep their order. A request never waits for the output: if the output takes nothing, lines beyond
+//! Invariants: lines keep their order. Until the program ends, a request never waits for the output: if the output takes nothing, lines beyond
 //! a limit are lost, as those are that cannot be written, and counted in a later line. A thread that waits for its line
 //! also waits for that count. A process that is killed loses the access log lines of the last [`DELAY`].
+
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -25,18 +28,19 @@ use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest time that a line of the access log waits for others.
 const DELAY: Duration = Duration::from_millis(20);
-/// The bytes of the access log that are written without waiting for more, and those that are formatted before a write.
+/// The bytes of the access log that are written without waiting for more. Also the size of a write.
 const ENOUGH_BYTES: usize = 64 * 1024;
-/// The most bytes of the access log that wait, and the most bytes of all lines.
+/// The most bytes of memory for the access log lines that wait, and the most for all lines.
 const ACCESS_BYTES_MAX: usize = 512 * 1024;
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
-/// The room that is kept for the next lines.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// The room that is kept for the next lines: a batch is a little more than [`ENOUGH_BYTES`].
+const KEPT_BYTES_MAX: usize = 96 * 1024;
 /// The longest wait for the output when lines must be written before the program continues.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 /// The pause before an output that takes nothing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
-/// Appends the line about a request that ended at a time.
+
+/// Formats a line of the access log and appends it to a text.
 pub(super) type Append = fn(&mut Vec<u8>, &Times, Timestamp, &AccessLine<'_>);
 
 /// The output of the log. Clones share it.
@@ -96,7 +100,7 @@ impl LineWriter {
 
 /// Logs how many lines were lost.
 fn warn_lost(lines: u64) {
-    tracing::warn!(lines, "the log lost lines, because its output did not take them");
+    tracing::warn!(lines, "the log lost lines, because they came faster than its output took them");
 }
 
 impl Shared {
@@ -115,19 +119,22 @@ impl Shared {
                 std::mem::swap(&mut state.waiting, &mut lines);
             }
             let mut unwritten = 0;
+            // After a failure, the output may have the last line in part, and more would follow on it.
+            let mut write = |text: &mut Vec<u8>, unwritten: &mut u64| {
+                *unwritten += if *unwritten == 0 { write_all(&mut output, text) } else { count_lines(text) };
+                text.clear();
+            };
             for line in lines.iter() {
                 match line {
                     Next::Formatted(line) => text.extend_from_slice(line.as_bytes()),
                     Next::Request(time, line) => append(&mut text, &times, time, &line),
                 }
                 if text.len() >= ENOUGH_BYTES {
-                    unwritten += write_all(&mut output, &text);
-                    text.clear();
+                    write(&mut text, &mut unwritten);
                 }
             }
-            unwritten += write_all(&mut output, &text);
-            text.clear();
-            text.shrink_to(2 * KEPT_BYTES_MAX);
+            write(&mut text, &mut unwritten);
+            text.shrink_to(KEPT_BYTES_MAX);
             let lost = {
                 let mut state = self.state.lock();
                 state.lost += unwritten;
@@ -208,6 +215,10 @@ fn write_all(output: &mut impl Write, mut lines: &[u8]) -> u64 {
             Ok(0) | Err(_) => break,
         }
     }
+    count_lines(lines)
+}
+
+fn count_lines(lines: &[u8]) -> u64 {
     lines.split_inclusive(|byte| *byte == b'\n').count() as u64
 }
 
@@ -240,177 +251,5 @@ impl<'a> MakeWriter<'a> for LineWriter {
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Event<'a> {
         Event { writer: self, is_access: metadata.target() == TARGET }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::super::format::append_text;
-    use super::*;
-
-    /// Collects what is written, and counts the writes.
-    #[derive(Clone, Default)]
-    struct Output {
-        written: Arc<Mutex<(Vec<u8>, usize)>>,
-        is_blocked: Arc<AtomicBool>,
-        is_full: Arc<AtomicBool>,
-    }
-
-    impl Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.is_blocked.load(Ordering::Relaxed) {
-                return Err(ErrorKind::WouldBlock.into());
-            }
-            if self.is_full.load(Ordering::Relaxed) {
-                return Err(ErrorKind::StorageFull.into());
-            }
-            let mut written = self.written.lock();
-            // A pipe takes a part.
-            let count = bytes.len().min(10_000);
-            written.0.extend_from_slice(&bytes[..count]);
-            written.1 += 1;
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Output {
-        fn until(&self, is_done: impl Fn(&[u8]) -> bool) {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while !is_done(&self.written.lock().0) {
-                assert!(Instant::now() < deadline, "the lines are not written");
-                std::thread::sleep(DELAY / 4);
-            }
-        }
-    }
-
-    #[test]
-    fn lines_keep_their_order_and_are_written_together_and_at_the_end() {
-        let output = Output::default();
-        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
-        let mut expected = Vec::new();
-        for number in 0..1000 {
-            let line = format!("{number}\n");
-            match number % 100 {
-                99 => writer.write_now(line.as_bytes()),
-                _ => writer.0.add(line.as_bytes(), true),
-            }
-            expected.extend_from_slice(line.as_bytes());
-        }
-        writer.0.add(b"last\n", true);
-        writer.end();
-        writer.0.add(b"late\n", true);
-        expected.extend_from_slice(b"last\nlate\n");
-        let written = output.written.lock();
-        assert_eq!(String::from_utf8_lossy(&written.0), String::from_utf8_lossy(&expected));
-        assert!(written.1 < 500, "{} writes", written.1);
-    }
-
-    #[test]
-    fn a_line_is_written_though_nothing_follows() {
-        let output = Output::default();
-        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
-        writer.0.add(b"first\n", true);
-        output.until(|written| written == b"first\n");
-        writer.0.add(b"second\n", false);
-        output.until(|written| written == b"first\nsecond\n");
-    }
-
-    #[test]
-    fn a_flood_of_long_lines_is_written_before_there_is_no_room() {
-        let output = Output::default();
-        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
-        let line = [&[b'x'; 9999][..], b"\n"].concat();
-        // Four times what may wait, at the speed of one client, which waits for each answer.
-        for sent in 1..=4 * ACCESS_BYTES_MAX / line.len() {
-            writer.0.add(&line, true);
-            if sent % 16 == 0 {
-                output.until(|written| written.len() + ENOUGH_BYTES > sent * line.len());
-            }
-        }
-        assert_eq!(writer.0.state.lock().lost, 0);
-    }
-
-    #[test]
-    fn lines_that_a_full_disk_does_not_take_are_counted() {
-        let output = Output::default();
-        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
-        output.is_full.store(true, Ordering::Relaxed);
-        writer.write_now(b"first\nsecond\n");
-        writer.write_now(b"third\n");
-        assert_eq!(writer.0.state.lock().lost, 3);
-        output.is_full.store(false, Ordering::Relaxed);
-        writer.write_now(b"fourth\n");
-        output.until(|written| written == b"fourth\n");
-        writer.0.flush();
-        assert_eq!(writer.0.state.lock().lost, 0);
-    }
-
-    #[test]
-    fn a_line_that_is_written_whole_is_not_counted_as_lost() {
-        for (room, lost) in [(0, 3), (3, 3), (6, 2), (12, 2), (13, 1), (19, 0)] {
-            let mut output = vec![0; room];
-            assert_eq!(write_all(&mut output.as_mut_slice(), b"first\nsecond\nthird\n"), lost, "{room} bytes");
-        }
-    }
-
-    #[test]
-    fn the_number_of_lost_lines_is_written_before_the_program_ends() {
-        let output = Output::default();
-        let writer = LineWriter(Arc::default());
-        let (log, log_output) = (writer.clone(), output.clone());
-        let report = move |lost: u64| {
-            // If the main thread does not wait for this report, it continues now.
-            std::thread::sleep(DELAY);
-            log.make_writer().write_all(format!("lost {lost}\n").as_bytes()).expect("it takes all lines");
-        };
-        let shared = Arc::clone(&writer.0);
-        std::thread::spawn(move || shared.run(log_output, append_text, report));
-        output.is_full.store(true, Ordering::Relaxed);
-        writer.write_now(b"first\n");
-        assert_eq!(writer.0.state.lock().lost, 1);
-        writer.end();
-        output.is_full.store(false, Ordering::Relaxed);
-        // If the log thread waits for its own report, this wait ends earlier, without the report.
-        writer.0.add(b"second\n", false);
-        assert_eq!(String::from_utf8_lossy(&output.written.lock().0), "second\nlost 1\n");
-    }
-
-    #[test]
-    fn the_number_of_lost_lines_has_room_when_no_other_line_has() {
-        let shared = Shared::default();
-        let most = WAITING_BYTES_MAX - Waiting::bytes_of("");
-        shared.add(&vec![b'x'; most], false);
-        shared.add(b"no room\n", false);
-        assert_eq!(shared.state.lock().lost, 1);
-        shared.state.lock().log_thread = Some(std::thread::current().id());
-        shared.add(b"lost 1\n", false);
-        let state = shared.state.lock();
-        assert!(state.lost == 1 && matches!(state.waiting.iter().last(), Some(Next::Formatted("lost 1\n"))));
-    }
-
-    #[test]
-    fn an_output_that_takes_nothing_stops_nobody_and_gets_whole_lines_later() {
-        let output = Output::default();
-        output.is_blocked.store(true, Ordering::Relaxed);
-        let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
-        let line = [&[b'x'; 999][..], b"\n"].concat();
-        for _ in 0..3 * WAITING_BYTES_MAX / line.len() {
-            writer.0.add(&line, true);
-            assert!(writer.0.state.lock().waiting.bytes() <= ACCESS_BYTES_MAX);
-        }
-        let lost = writer.0.state.lock().lost;
-        assert!(lost > 0);
-        // It waits for a limited time.
-        writer.write_now(b"important\n");
-        output.is_blocked.store(false, Ordering::Relaxed);
-        output.until(|written| written.ends_with(b"important\n"));
-        let written = output.written.lock();
-        assert!(written.0.split_inclusive(|byte| *byte == b'\n').all(|part| part == line || part == b"important\n"));
     }
 }

@@ -60,7 +60,7 @@ impl Visit for TextVisitor<'_> {
     }
 }
 
-/// Writes a line. It is text: only parts of texts, and what was formatted, were appended.
+/// Writes a line. It is UTF-8, because only whole strings were appended.
 fn write_line(line: &[u8], writer: &mut Writer<'_>) -> fmt::Result {
     writer.write_str(str::from_utf8(line).map_err(|_| fmt::Error)?)
 }
