@@ -14,26 +14,26 @@ use super::shown_address::ShownAddress;
 /// The target of the events.
 pub(crate) const TARGET: &str = "coracle::request";
 
-/// The facts about one request that are logged.
+/// The facts about one request that are logged. `T` stands for each text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AccessLine<'a> {
+pub(crate) struct AccessLine<T> {
     /// The id of the request.
-    pub(crate) id: &'a str,
-    pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
+    pub(crate) id: T,
+    pub(crate) method: T,
+    pub(crate) path: T,
     pub(crate) status: u16,
     /// The bytes of the response body that were sent.
     pub(crate) bytes: u64,
     /// From the first line of the request to the last byte of the response.
     pub(crate) duration: Duration,
-    pub(crate) user: Option<&'a str>,
+    pub(crate) user: Option<T>,
     pub(crate) client: Option<IpAddr>,
     pub(crate) peer: Option<SocketAddr>,
-    pub(crate) agent: Option<&'a str>,
+    pub(crate) agent: Option<T>,
     /// Whether the response was not sent whole.
     pub(crate) aborted: bool,
     /// The id of the trace.
-    pub(crate) trace: Option<&'a str>,
+    pub(crate) trace: Option<T>,
 }
 
 /// Takes the fields of a line in their order. A field without a value is left out.
@@ -52,7 +52,48 @@ pub(crate) trait Fields {
     }
 }
 
-impl AccessLine<'_> {
+impl<T> AccessLine<T> {
+    /// The same line with something else for each text. The texts come in an order that is always the same.
+    pub(crate) fn map<U>(self, mut map: impl FnMut(T) -> U) -> AccessLine<U> {
+        AccessLine {
+            id: map(self.id),
+            method: map(self.method),
+            path: map(self.path),
+            status: self.status,
+            bytes: self.bytes,
+            duration: self.duration,
+            user: self.user.map(&mut map),
+            client: self.client,
+            peer: self.peer,
+            agent: self.agent.map(&mut map),
+            aborted: self.aborted,
+            trace: self.trace.map(&mut map),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<'a> AccessLine<&'a str> {
+    /// A line without optional facts.
+    pub(crate) const fn test(id: &'a str) -> Self {
+        AccessLine {
+            id,
+            method: "GET",
+            path: "/v2/",
+            status: 200,
+            bytes: 2,
+            duration: Duration::from_micros(31),
+            user: None,
+            client: None,
+            peer: None,
+            agent: None,
+            aborted: false,
+            trace: None,
+        }
+    }
+}
+
+impl AccessLine<&str> {
     /// Hands out the fields of the event of [`AccessLine::emit`].
     pub(crate) fn record(&self, fields: &mut impl Fields) {
         fields.text("id", self.id);
@@ -94,7 +135,7 @@ impl AccessLine<'_> {
 }
 
 /// Takes a line. It is called next to requests, so it must not wait until the program ends.
-type Sink = dyn Fn(&AccessLine<'_>) + Send + Sync;
+type Sink = dyn Fn(&AccessLine<&str>) + Send + Sync;
 
 /// Where the lines about requests go. Clones go to the same place.
 #[derive(Clone, Default)]
@@ -105,7 +146,7 @@ pub(crate) struct AccessLog {
 
 impl AccessLog {
     /// The lines go to `sink`.
-    pub(crate) fn to(sink: impl Fn(&AccessLine<'_>) + Send + Sync + 'static) -> Self {
+    pub(crate) fn to(sink: impl Fn(&AccessLine<&str>) + Send + Sync + 'static) -> Self {
         Self { sink: Some(Arc::new(sink)) }
     }
 
@@ -114,7 +155,7 @@ impl AccessLog {
         self.sink.is_some() || tracing::enabled!(target: TARGET, tracing::Level::INFO)
     }
 
-    pub(crate) fn write(&self, line: &AccessLine<'_>) {
+    pub(crate) fn write(&self, line: &AccessLine<&str>) {
         match &self.sink {
             Some(sink) => sink(line),
             None => line.emit(),

@@ -1,12 +1,13 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
-//! A system call for each line costs as much as answering a small request, and formatting a line costs half as much. So lines of the
-//! access log are collected, and formatted and written at most [`DELAY`] later, earlier if they are many. All other lines
-//! are written at once.
+//! A system call for each line costs as much as answering a small request, and formatting a line costs half as much. So
+//! lines of the access log are collected, and formatted and written at most [`DELAY`] later, earlier if they are many.
+//! All other lines are written at once.
 //!
-//! Invariants: lines keep their order. Until the program ends, a request never waits for the output: if the output takes nothing, lines beyond
-//! a limit are lost, as those are that cannot be written, and counted in a later line. A thread that waits for its line
-//! also waits for that count. A process that is killed loses the access log lines of the last [`DELAY`].
+//! Invariants: lines keep their order. Until the program ends, a request never waits for the output: if the output takes
+//! nothing, lines beyond a limit are lost, as those are that cannot be written, and counted in a later line. A thread
+//! that waits for its line also waits for that count. A process that is killed loses the access log lines of the last
+//! [`DELAY`].
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::times::Times;
 use super::waiting::{Next, Waiting};
 use crate::kit::access_log::{AccessLine, AccessLog, TARGET};
-use crate::kit::clock::{Clock, Timestamp};
+use crate::kit::clock::Timestamp;
 use crate::kit::opaque_debug::opaque_debug;
 
 /// The longest time that a line of the access log waits for others.
@@ -41,7 +42,7 @@ const FLUSH_WAIT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Formats a line of the access log and appends it to a text.
-pub(super) type Append = fn(&mut Vec<u8>, &Times, Timestamp, &AccessLine<'_>);
+pub(super) type Append = fn(&mut Vec<u8>, &Times, Timestamp, &AccessLine<&str>);
 
 /// The output of the log. Clones share it.
 #[derive(Clone)]
@@ -54,7 +55,7 @@ struct Shared {
     begun: Condvar,
     /// Notified when lines have been written.
     written: Condvar,
-    clock: Clock,
+    times: Times,
 }
 
 #[derive(Default)]
@@ -107,7 +108,7 @@ impl Shared {
     /// Writes lines, and reports how many were lost, on this thread.
     fn run(&self, mut output: impl Write, append: Append, report_lost: impl Fn(u64)) -> ! {
         self.state.lock().log_thread = Some(std::thread::current().id());
-        let (mut lines, mut text, times) = (Waiting::default(), Vec::new(), Times::default());
+        let (mut lines, mut text) = (Waiting::default(), Vec::new());
         loop {
             lines.clear(KEPT_BYTES_MAX);
             {
@@ -127,7 +128,7 @@ impl Shared {
             for line in lines.iter() {
                 match line {
                     Next::Formatted(line) => text.extend_from_slice(line.as_bytes()),
-                    Next::Request(time, line) => append(&mut text, &times, time, &line),
+                    Next::Request(time, line) => append(&mut text, &self.times, time, &line),
                 }
                 if text.len() >= ENOUGH_BYTES {
                     write(&mut text, &mut unwritten);
@@ -157,8 +158,8 @@ impl Shared {
     }
 
     /// Adds a line about a request that has ended.
-    fn add_request(&self, line: &AccessLine<'_>) {
-        let time = self.clock.now();
+    fn add_request(&self, line: &AccessLine<&str>) {
+        let time = self.times.now();
         self.push(Waiting::bytes_of_request(line), true, |waiting| waiting.push_request(time, line));
     }
 

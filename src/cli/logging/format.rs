@@ -90,14 +90,14 @@ where
 }
 
 /// Appends the line about a request as text.
-pub(super) fn append_text(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<'_>) {
+pub(super) fn append_text(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<&str>) {
     let mut text = TextLine::begin(std::mem::take(line), times, time, Level::INFO, access_log::TARGET);
     request.record(&mut text);
     *line = text.end();
 }
 
 /// Appends the line about a request as JSON.
-pub(super) fn append_json(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<'_>) {
+pub(super) fn append_json(line: &mut Vec<u8>, times: &Times, time: Timestamp, request: &AccessLine<&str>) {
     let mut json = JsonLine::begin(std::mem::take(line), times, time, Level::INFO);
     request.record(&mut json);
     *line = json.end(access_log::TARGET);
@@ -148,11 +148,7 @@ impl TextLine {
 impl Fields for TextLine {
     fn text(&mut self, name: &str, value: &str) {
         self.name(name);
-        if is_plain(value) {
-            self.line.push(b'"');
-            self.line.extend_from_slice(value.as_bytes());
-            self.line.push(b'"');
-        } else {
+        if !push_plain(&mut self.line, value) {
             // Writing to memory cannot fail.
             let _ = write!(self.line, "{value:?}");
         }
@@ -230,6 +226,17 @@ fn is_plain(text: &str) -> bool {
     text.bytes().filter(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')).count() == 0
 }
 
+/// Appends a text in double quotes, if it stands for itself there.
+fn push_plain(line: &mut Vec<u8>, text: &str) -> bool {
+    let is_plain = is_plain(text);
+    if is_plain {
+        line.push(b'"');
+        line.extend_from_slice(text.as_bytes());
+        line.push(b'"');
+    }
+    is_plain
+}
+
 /// One JSON object a line.
 #[derive(Debug, Default)]
 pub(super) struct JsonEvents(Times);
@@ -271,11 +278,7 @@ impl JsonLine {
     }
 
     fn quoted(&mut self, text: &str) {
-        if is_plain(text) {
-            self.line.push(b'"');
-            self.line.extend_from_slice(text.as_bytes());
-            self.line.push(b'"');
-        } else {
+        if !push_plain(&mut self.line, text) {
             // Writing to memory cannot fail.
             let _ = serde_json::to_writer(&mut self.line, text);
         }
@@ -427,20 +430,7 @@ mod tests {
 
     #[test]
     fn the_line_about_a_request_is_that_of_its_event() {
-        let plain = AccessLine {
-            id: "0a",
-            method: "GET",
-            path: "/v2/",
-            status: 200,
-            bytes: 2,
-            duration: std::time::Duration::from_micros(31),
-            user: None,
-            client: None,
-            peer: None,
-            agent: None,
-            aborted: false,
-            trace: None,
-        };
+        let plain = AccessLine::test("0a");
         let full = AccessLine {
             path: "/v2/\"\\\n\u{1b}[31mé\u{85}",
             user: Some("ann \u{7f}"),

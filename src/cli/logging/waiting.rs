@@ -3,8 +3,6 @@
 //! Adding one copies its texts behind those of the line before, and allocates nothing once there is room.
 
 use std::mem::size_of;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use crate::kit::access_log::AccessLine;
 use crate::kit::clock::Timestamp;
@@ -20,25 +18,8 @@ pub(super) struct Waiting {
 enum Line {
     /// A whole line, of so many bytes.
     Formatted(usize),
-    Request(Request),
-}
-
-/// An [`AccessLine`]. Of each text, it has the length in bytes.
-#[derive(Debug)]
-struct Request {
-    time: Timestamp,
-    id: usize,
-    method: usize,
-    path: usize,
-    status: u16,
-    bytes: u64,
-    duration: Duration,
-    user: Option<usize>,
-    client: Option<IpAddr>,
-    peer: Option<SocketAddr>,
-    agent: Option<usize>,
-    aborted: bool,
-    trace: Option<usize>,
+    /// A line about a request that ended at this time, with the length of each text in bytes.
+    Request(Timestamp, AccessLine<usize>),
 }
 
 /// A line to write.
@@ -46,7 +27,7 @@ struct Request {
 pub(super) enum Next<'a> {
     Formatted(&'a str),
     /// A line about a request that ended at this time.
-    Request(Timestamp, AccessLine<'a>),
+    Request(Timestamp, AccessLine<&'a str>),
 }
 
 impl Waiting {
@@ -65,9 +46,10 @@ impl Waiting {
     }
 
     /// The memory that a line about a request needs.
-    pub(super) fn bytes_of_request(line: &AccessLine<'_>) -> usize {
-        let texts = texts(line).into_iter().flatten().map(str::len);
-        texts.sum::<usize>() + size_of::<Line>()
+    pub(super) fn bytes_of_request(line: &AccessLine<&str>) -> usize {
+        let mut bytes = size_of::<Line>();
+        line.map(|text| bytes += text.len());
+        bytes
     }
 
     /// Adds a line that is formatted.
@@ -77,26 +59,12 @@ impl Waiting {
     }
 
     /// Adds a line about a request that ended at this time.
-    pub(super) fn push_request(&mut self, time: Timestamp, line: &AccessLine<'_>) {
-        let AccessLine { status, bytes, duration, client, peer, aborted, .. } = *line;
-        for text in texts(line).into_iter().flatten() {
+    pub(super) fn push_request(&mut self, time: Timestamp, line: &AccessLine<&str>) {
+        let line = line.map(|text| {
             self.texts.push_str(text);
-        }
-        self.lines.push(Line::Request(Request {
-            time,
-            id: line.id.len(),
-            method: line.method.len(),
-            path: line.path.len(),
-            status,
-            bytes,
-            duration,
-            user: line.user.map(str::len),
-            client,
-            peer,
-            agent: line.agent.map(str::len),
-            aborted,
-            trace: line.trace.map(str::len),
-        }));
+            text.len()
+        });
+        self.lines.push(Line::Request(time, line));
     }
 
     /// The lines in their order.
@@ -109,24 +77,7 @@ impl Waiting {
         };
         self.lines.iter().map(move |line| match line {
             Line::Formatted(length) => Next::Formatted(take(*length)),
-            // In the order of `texts`.
-            Line::Request(line) => Next::Request(
-                line.time,
-                AccessLine {
-                    id: take(line.id),
-                    method: take(line.method),
-                    path: take(line.path),
-                    status: line.status,
-                    bytes: line.bytes,
-                    duration: line.duration,
-                    user: line.user.map(&mut take),
-                    client: line.client,
-                    peer: line.peer,
-                    agent: line.agent.map(&mut take),
-                    aborted: line.aborted,
-                    trace: line.trace.map(&mut take),
-                },
-            ),
+            Line::Request(time, line) => Next::Request(*time, line.map(&mut take)),
         })
     }
 
@@ -139,13 +90,11 @@ impl Waiting {
     }
 }
 
-/// The texts of a line, in the order in which they are kept.
-fn texts<'a>(line: &AccessLine<'a>) -> [Option<&'a str>; 6] {
-    [Some(line.id), Some(line.method), Some(line.path), line.user, line.agent, line.trace]
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -153,7 +102,7 @@ mod tests {
     type Texts = (String, String, String, Option<String>, Option<String>, Option<String>);
     type Values = (u16, u64, Duration, Option<IpAddr>, Option<SocketAddr>, bool);
 
-    fn line((texts, values): &(Texts, Values)) -> AccessLine<'_> {
+    fn line((texts, values): &(Texts, Values)) -> AccessLine<&str> {
         let (id, method, path, user, agent, trace) = texts;
         let (status, bytes, duration, client, peer, aborted) = *values;
         AccessLine {
