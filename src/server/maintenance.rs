@@ -2,8 +2,9 @@
 //!
 //! Each kind of work is a task that sleeps most of the time. The work runs on a thread for blocking work. So does a
 //! check that reads the database, because the first read after a failure opens the database again. So does a check
-//! that looks at a file, because a network file system may hang. Other checks run on the task itself. Stopping the
-//! registry waits for the current step.
+//! that looks at a file, because a network file system may hang. Other checks run on the task itself. Checks that read
+//! the database run one after another: a registry at rest then needs one thread for them, and each thread costs
+//! memory. Stopping the registry waits for the current step.
 
 mod mirror;
 
@@ -63,7 +64,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Starts all maintenance tasks.
 pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
-    let work = || Maintenance::new(shared, stopped);
+    let checks = Arc::default();
+    let work = || Maintenance::new(shared, stopped, &checks);
     let config = shared.config();
     tasks.spawn(work().expire_uploads());
     tasks.spawn(work().tidy_tags());
@@ -124,7 +126,7 @@ pub(super) fn stop_mirror(shared: &Shared) {
 
 /// Writes everything that must be written before the registry ends.
 pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
-    let work = Maintenance::new(shared, stopped);
+    let work = Maintenance::new(shared, stopped, &Arc::default());
     work.flush_once(true).await;
     work.run(PULLS, |shared| shared.stores().write_pulls()).await;
     work.run(USES, |shared| shared.stores().write_uses()).await;
@@ -136,13 +138,20 @@ pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) 
 struct Maintenance {
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
+    /// Held by the task whose check reads the database.
+    checks: Arc<tokio::sync::Mutex<()>>,
     /// Limits the log lines about each kind of work that fails.
     failures: Mutex<HashMap<&'static str, LogLimit>>,
 }
 
 impl Maintenance {
-    fn new(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) -> Self {
-        Self { shared: Arc::clone(shared), stopped: stopped.clone(), failures: Mutex::default() }
+    fn new(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>, checks: &Arc<tokio::sync::Mutex<()>>) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            stopped: stopped.clone(),
+            checks: Arc::clone(checks),
+            failures: Mutex::default(),
+        }
     }
 
     /// Runs blocking work. An error is logged with the name of the work.
@@ -171,7 +180,21 @@ impl Maintenance {
         }
     }
 
-    /// Runs blocking work if it is due.
+    /// Runs a check that reads the database, after those of the other tasks.
+    async fn check<T, E>(
+        &self,
+        what: &'static str,
+        check: impl FnOnce(&Shared) -> Result<T, E> + Send + 'static,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let _turn = self.checks.lock().await;
+        self.run(what, check).await
+    }
+
+    /// Runs blocking work if a check says that it is due.
     async fn run_if<T, E>(
         &self,
         what: &'static str,
@@ -182,13 +205,7 @@ impl Maintenance {
         T: Send + 'static,
         E: fmt::Display + Send + 'static,
     {
-        let checked = move |shared: &Shared| {
-            if !is_due(shared)? {
-                return Ok(None);
-            }
-            work(shared).map(Some)
-        };
-        self.run(what, checked).await.flatten()
+        if self.check(what, is_due).await? { self.run(what, work).await } else { None }
     }
 
     /// Writes the last uses of keys and sessions, leases and the steady clock.
@@ -208,7 +225,7 @@ impl Maintenance {
     /// Counts the API keys that end soon, for the metrics.
     async fn count_keys(self) {
         loop {
-            self.run("counting the API keys that end soon", Shared::count_keys_about_to_end).await;
+            self.check("counting the API keys that end soon", Shared::count_keys_about_to_end).await;
             sleep(KEYS_INTERVAL).await;
         }
     }
@@ -217,19 +234,17 @@ impl Maintenance {
     async fn follow_file(self) {
         let what = "reading the htpasswd file";
         if self.shared.config().http.auth.htpasswd.is_none() {
-            self.run(what, |shared| shared.accounts().has_no_file(shared.stores().steady_time())).await;
+            self.check(what, |shared| shared.accounts().has_no_file(shared.stores().steady_time())).await;
             return;
         }
         loop {
-            let is_due = |shared: &Shared| {
-                let now = shared.stores().steady_time();
-                Ok::<_, Infallible>(shared.accounts().is_file_due(now))
-            };
             let follow = |shared: &Shared| {
-                shared.accounts().follow_file(shared.stores().steady_time());
-                Ok(())
+                if shared.accounts().is_file_due(shared.stores().steady_time()) {
+                    shared.accounts().follow_file(shared.stores().steady_time());
+                }
+                Ok::<_, Infallible>(())
             };
-            self.run_if(what, is_due, follow).await;
+            self.run(what, follow).await;
             sleep(FILE_INTERVAL).await;
         }
     }
@@ -304,17 +319,16 @@ impl Maintenance {
     /// Counts the totals and reads the facts that an earlier version did not write.
     async fn count_facts(self) {
         let what = "reading the facts of manifests";
+        let has_missing = |shared: &Shared| shared.stores().has_uncounted_facts();
         loop {
+            let is_missing = self.check(what, has_missing).await != Some(false);
             let pause = pause_between_steps(&self.stopped);
-            let count = move |shared: &Shared| {
-                let is_missing = shared.stores().has_uncounted_facts().unwrap_or(true);
-                shared.stores().count_facts(pause).map(|is_counted| is_missing && is_counted)
-            };
-            if self.run(what, count).await == Some(true) {
+            let counted = self.run(what, move |shared| shared.stores().count_facts(pause)).await;
+            if is_missing && counted == Some(true) {
                 tracing::info!("read the facts of manifests that an earlier version stored");
             }
             sleep(FACTS_INTERVAL).await;
-            while self.run(what, |shared| shared.stores().has_uncounted_facts()).await == Some(false) {
+            while self.check(what, has_missing).await == Some(false) {
                 sleep(FACTS_INTERVAL).await;
             }
         }
