@@ -138,7 +138,7 @@ pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) 
 struct Maintenance {
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
-    /// Held by the task whose check reads the database.
+    /// Held by the task whose check runs, of those that read the database.
     checks: Arc<tokio::sync::Mutex<()>>,
     /// Limits the log lines about each kind of work that fails.
     failures: Mutex<HashMap<&'static str, LogLimit>>,
@@ -180,7 +180,7 @@ impl Maintenance {
         }
     }
 
-    /// Runs a check that reads the database, after those of the other tasks.
+    /// Runs a check that reads the database, after those of the other tasks. It may write what it found, if that is little.
     async fn check<T, E>(
         &self,
         what: &'static str,
@@ -239,8 +239,9 @@ impl Maintenance {
         }
         loop {
             let follow = |shared: &Shared| {
-                if shared.accounts().is_file_due(shared.stores().steady_time()) {
-                    shared.accounts().follow_file(shared.stores().steady_time());
+                let now = shared.stores().steady_time();
+                if shared.accounts().is_file_due(now) {
+                    shared.accounts().follow_file(now);
                 }
                 Ok::<_, Infallible>(())
             };
@@ -351,7 +352,7 @@ impl Maintenance {
     async fn recheck(self, every: Duration) {
         loop {
             sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
-            let due = self.run("rechecking federated users", Shared::due_federated_users).await;
+            let due = self.check("rechecking federated users", Shared::due_federated_users).await;
             self.shared.recheck_federated_users(due.unwrap_or_default()).await;
         }
     }
@@ -366,7 +367,7 @@ impl Maintenance {
                 if self.shared.stores().has_tag_rules() {
                     self.retain_tags().await;
                 }
-                match self.run(COLLECTION, |shared| shared.stores().is_collection_due()).await {
+                match self.check(COLLECTION, |shared| shared.stores().is_collection_due()).await {
                     Some(true) => self.collect_once().await,
                     Some(false) => self.shared.note_idle_collection(),
                     None => {}
