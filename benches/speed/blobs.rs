@@ -48,6 +48,7 @@ fn total(contents: &[Content]) -> f64 {
 pub(crate) fn push(server: &Server, extent: Extent, round: usize, clients: usize, part: usize) -> Done {
     let noise = Noise::new();
     let contents = contents(&noise, extent.mib * (1 << 20) / part, round, clients);
+    server.empty_page_cache();
     measure(server, clients, total(&contents), |number, client| {
         client.push(&format!("push/{number}"), &noise, &contents[number]);
     })
@@ -65,6 +66,7 @@ pub(crate) fn pull_first(server: &Server, extent: Extent, round: usize) -> Done 
 pub(crate) fn push_and_pull(server: &Server, extent: Extent, round: usize) -> Done {
     let noise = Noise::new();
     let content = noise.content(extent.mib * (1 << 20), (round, 0, 1));
+    server.empty_page_cache();
     measure(server, 1, content.length() as f64, |_, client| {
         client.push("push/pull", &noise, &content);
         client.pull("push/pull", &noise, &content);

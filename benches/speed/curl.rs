@@ -110,6 +110,7 @@ fn received(server: &Server, http: Http, repository: &str, content: &Content) {
 pub(crate) fn push(server: &Server, extent: Extent, round: usize, http: Http, clients: usize) -> Done {
     let length = extent.mib * (1 << 20) / clients;
     let sources: Vec<_> = (0..clients).map(|number| Source::new(length, (round, number, 7))).collect();
+    server.empty_page_cache();
     let meter = Meter::begin(server);
     std::thread::scope(|scope| {
         for source in &sources {

@@ -1,10 +1,13 @@
 //! The registries that are measured, each on a new directory.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{Advice, fadvise};
 
 use super::support::process::Process as _;
 use super::support::program::Program;
@@ -15,7 +18,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     scheme: &'static str,
     running: Running,
-    _root: Option<tempfile::TempDir>,
+    root: Option<tempfile::TempDir>,
 }
 
 /// The process, if we started it.
@@ -86,7 +89,7 @@ impl Peer {
                 address: *address,
                 scheme,
                 running: Running::Before,
-                _root: None,
+                root: None,
             }),
             Self::None => None,
         }
@@ -110,7 +113,7 @@ impl Server {
             address: program.address,
             scheme: setting.scheme(),
             running: Running::Coracle(program),
-            _root: Some(root),
+            root: Some(root),
         }
     }
 
@@ -147,7 +150,15 @@ impl Server {
             assert!(begun.elapsed() < Duration::from_secs(10), "docker-registry does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Self { address, scheme: setting.scheme(), running: Running::Other(child), _root: Some(root) }
+        Self { address, scheme: setting.scheme(), running: Running::Other(child), root: Some(root) }
+    }
+
+    /// Takes what earlier rounds wrote out of the page cache, if we started the registry, so that a push gets this memory
+    /// again. A virtual machine can pay more for memory that it has not had yet than for the push itself.
+    pub(crate) fn empty_page_cache(&self) {
+        if let Some(root) = &self.root {
+            forget(root.path());
+        }
     }
 
     /// The processor time it has used, in seconds; of one that was running before nothing is known.
@@ -193,6 +204,19 @@ impl Drop for Server {
         if let Running::Other(child) = &mut self.running {
             let _ = child.kill();
             let _ = child.wait();
+        }
+    }
+}
+
+/// Takes all files below a directory out of the page cache. A file that its registry removes meanwhile is skipped.
+fn forget(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            forget(&entry.path());
+        } else if let Ok(file) = File::open(entry.path()) {
+            // Only pages that are on the disk can leave.
+            file.sync_data().unwrap();
+            fadvise(&file, 0, None, Advice::DontNeed).unwrap();
         }
     }
 }
