@@ -6,6 +6,7 @@ mod number;
 mod times;
 mod waiting;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,14 +18,14 @@ use super::Error;
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::kit::access_log::{AccessLog, Fields as _};
 use crate::kit::append::AppendFile;
-use batch::LineWriter;
+use batch::{LOG_THREAD, LineWriter};
 use format::{JsonEvents, JsonLine, PlainNumbers, TextEvents, append_json, append_text};
 use times::Times;
 
 /// The permissions of a new log file, before the umask.
 const MODE: u32 = 0o666;
 
-/// The log of a running program. Dropping it writes all lines that wait.
+/// The log of a running program. Dropping it writes all lines that wait, if the output takes them within a second.
 #[derive(Debug)]
 pub(super) struct Logging {
     writer: LineWriter,
@@ -67,12 +68,24 @@ pub(super) fn start(log: &Log) -> Result<Logging, Error> {
         LogFormat::Json => subscriber.with_ansi(false).event_format(JsonEvents::default()).try_init(),
     };
     started.map_err(Error::usage)?;
-    if json_on_stderr {
-        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "the program panicked")));
-    }
+    log_panics();
     // A terminal shows them in colours, as all events.
     let access_log = if level >= LevelFilter::INFO && !colours { writer.access_log() } else { AccessLog::default() };
     Ok(Logging { writer, access_log, file, json_on_stderr })
+}
+
+/// Makes a panic an event of the log.
+fn log_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The thread that writes the log can only use standard error.
+        if std::thread::current().name() == Some(LOG_THREAD) {
+            return before(panic);
+        }
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(%panic, backtrace, "the program panicked");
+    }));
 }
 
 fn open(path: &Path) -> Result<Arc<AppendFile>, Error> {

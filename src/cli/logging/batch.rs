@@ -1,13 +1,14 @@
 //! [`LineWriter`]: a thread that writes the log, and access log lines together.
 //!
 //! A system call for each line costs as much as answering a small request, and formatting a line costs half as much. So
-//! lines of the access log are collected, and formatted and written at most [`DELAY`] later, earlier if they are many.
-//! All other lines are written at once.
+//! lines of the access log are collected, and the thread formats and writes them at most [`DELAY`] later, earlier if
+//! they are many. It writes all other lines as soon as it has written those before.
 //!
-//! Invariants: lines keep their order. Until the program ends, a request never waits for the output: if the output takes
-//! nothing, lines beyond a limit are lost, as those are that cannot be written, and counted in a later line. A thread
-//! that waits for its line also waits for that count. A process that is killed loses the access log lines of the last
-//! [`DELAY`].
+//! Invariants: lines keep their order. Until the program ends, a request never waits for the output. If the output takes
+//! nothing, lines beyond a limit are lost. They are counted in a later line, with those that could not be written. A
+//! thread that waits for its line also waits for that count. A process that is killed loses the lines that the thread
+//! has not written: those of the access log of the last [`DELAY`], and up to [`WAITING_BYTES_MAX`] if the output is slow.
+//! A program that ends waits at most [`FLUSH_WAIT`] for an output that takes nothing.
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,9 @@ const FLUSH_WAIT: Duration = Duration::from_secs(1);
 /// The pause before an output that takes nothing is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
+/// The name of the thread that writes the log.
+pub(super) const LOG_THREAD: &str = "log";
+
 /// Formats a line of the access log and appends it to a text.
 pub(super) type Append = fn(&mut Vec<u8>, &Times, Timestamp, &AccessLine<&str>);
 
@@ -63,12 +67,22 @@ struct State {
     waiting: Waiting,
     is_urgent: bool,
     is_writing: bool,
-    /// Whether the program ends, so that each line is written before the program continues.
-    is_ending: bool,
+    end: End,
     /// The number of lines for which there was no room, or that could not be written.
     lost: u64,
     /// The thread that writes. It never waits for the output, because no other thread writes.
     log_thread: Option<ThreadId>,
+}
+
+/// Whether the program ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
+    #[default]
+    No,
+    /// Each line is written before the program continues.
+    Writing,
+    /// The output takes nothing, so the next lines are not waited for.
+    Stuck,
 }
 
 impl LineWriter {
@@ -76,7 +90,7 @@ impl LineWriter {
     pub(super) fn start(output: impl Write + Send + 'static, append: Append) -> io::Result<Self> {
         let writer = Self(Arc::default());
         let shared = Arc::clone(&writer.0);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || shared.run(output, append, warn_lost))?;
+        std::thread::Builder::new().name(LOG_THREAD.to_owned()).spawn(move || shared.run(output, append, warn_lost))?;
         Ok(writer)
     }
 
@@ -88,7 +102,7 @@ impl LineWriter {
 
     /// Writes what waits. Waits for each later line.
     pub(super) fn end(&self) {
-        self.0.state.lock().is_ending = true;
+        self.0.state.lock().end = End::Writing;
         self.0.flush();
     }
 
@@ -101,12 +115,14 @@ impl LineWriter {
 
 /// Logs how many lines were lost.
 fn warn_lost(lines: u64) {
-    tracing::warn!(lines, "the log lost lines, because they came faster than its output took them");
+    // Not filtered at any level.
+    tracing::error!(lines, "the log lost lines: its output took them too slowly, or could not be written");
 }
 
 impl Shared {
     /// Writes lines, and reports how many were lost, on this thread.
-    fn run(&self, mut output: impl Write, append: Append, report_lost: impl Fn(u64)) -> ! {
+    fn run(&self, output: impl Write, append: Append, report_lost: impl Fn(u64)) -> ! {
+        let mut output = LineOutput { to: output, is_torn: false };
         self.state.lock().log_thread = Some(std::thread::current().id());
         let (mut lines, mut text) = (Waiting::default(), Vec::new());
         loop {
@@ -120,9 +136,9 @@ impl Shared {
                 std::mem::swap(&mut state.waiting, &mut lines);
             }
             let mut unwritten = 0;
-            // After a failure, the output may have the last line in part, and more would follow on it.
+            // After a failure, the rest of the batch would fail too, and each failure may take its time.
             let mut write = |text: &mut Vec<u8>, unwritten: &mut u64| {
-                *unwritten += if *unwritten == 0 { write_all(&mut output, text) } else { count_lines(text) };
+                *unwritten += if *unwritten == 0 { output.write_all(text) } else { count_lines(text) };
                 text.clear();
             };
             for line in lines.iter() {
@@ -146,7 +162,11 @@ impl Shared {
             if lost > 0 {
                 report_lost(lost);
             }
-            self.state.lock().is_writing = false;
+            {
+                let mut state = self.state.lock();
+                state.is_writing = false;
+                state.change_end(End::Stuck, End::Writing);
+            }
             self.written.notify_all();
         }
     }
@@ -174,11 +194,11 @@ impl Shared {
         let is_first = state.waiting.is_empty();
         add(&mut state.waiting);
         let was_urgent = state.is_urgent;
-        state.is_urgent |= !is_access || state.is_ending || state.waiting.bytes() >= ENOUGH_BYTES;
+        state.is_urgent |= !is_access || state.end != End::No || state.waiting.bytes() >= ENOUGH_BYTES;
         if is_first || state.is_urgent && !was_urgent {
             self.begun.notify_one();
         }
-        let must_wait = state.is_ending && !state.is_log_thread();
+        let must_wait = state.end == End::Writing && !state.is_log_thread();
         drop(state);
         if must_wait {
             self.flush();
@@ -193,6 +213,7 @@ impl Shared {
         self.begun.notify_one();
         while !state.waiting.is_empty() || state.is_writing {
             if self.written.wait_until(&mut state, deadline).timed_out() {
+                state.change_end(End::Writing, End::Stuck);
                 return;
             }
         }
@@ -200,23 +221,49 @@ impl Shared {
 }
 
 impl State {
+    fn change_end(&mut self, from: End, to: End) {
+        if self.end == from {
+            self.end = to;
+        }
+    }
+
     fn is_log_thread(&self) -> bool {
         self.log_thread == Some(std::thread::current().id())
     }
 }
 
-/// Writes lines to an output that may be slow, closed, or set to take nothing for a while. Returns the number of lines
-/// that are not written whole, because standard error is closed, or the file cannot be written.
-fn write_all(output: &mut impl Write, mut lines: &[u8]) -> u64 {
-    while !lines.is_empty() {
-        match output.write(lines) {
-            Ok(count @ 1..) => lines = &lines[count..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
-            Ok(0) | Err(_) => break,
+/// An output that may be slow, closed, or set to take nothing for a while.
+struct LineOutput<W> {
+    to: W,
+    /// Whether it ends in the middle of a line, because of a failure.
+    is_torn: bool,
+}
+
+impl<W: Write> LineOutput<W> {
+    /// Writes lines, after a line break if the last line is torn. Returns the number of lines that are not written whole,
+    /// because standard error is closed, or the file cannot be written.
+    fn write_all(&mut self, lines: &[u8]) -> u64 {
+        if self.is_torn && self.write(b"\n") == 0 {
+            return count_lines(lines);
         }
+        let written = self.write(lines);
+        self.is_torn = lines[..written].last().is_some_and(|byte| *byte != b'\n');
+        count_lines(&lines[written..])
     }
-    count_lines(lines)
+
+    /// Writes until a failure. Returns the number of bytes written.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(count @ 1..) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(RETRY_PAUSE),
+                Ok(0) | Err(_) => break,
+            }
+        }
+        bytes.len() - rest.len()
+    }
 }
 
 fn count_lines(lines: &[u8]) -> u64 {

@@ -125,7 +125,7 @@ impl Write for Torn {
 }
 
 #[test]
-fn nothing_follows_a_torn_line_in_its_batch() {
+fn nothing_follows_on_a_torn_line() {
     let output = Output::default();
     let writer = LineWriter(Arc::default());
     let line = "y".repeat(9999) + "\n";
@@ -136,6 +136,28 @@ fn nothing_follows_a_torn_line_in_its_batch() {
     std::thread::spawn(move || shared.run(torn, append_id, |_| ()));
     writer.0.flush();
     assert_eq!((output.written.lock().0.as_slice(), writer.0.state.lock().lost), (&b"yyyyy"[..], 20));
+    writer.write_now(b"next\n");
+    assert_eq!(output.written.lock().0, b"yyyyy\nnext\n");
+}
+
+#[test]
+fn at_the_end_only_one_line_waits_for_an_output_that_is_stuck() {
+    let output = Output::default();
+    output.is_blocked.store(true, Ordering::Relaxed);
+    let writer = LineWriter::start(output.clone(), append_text).expect("a thread");
+    writer.0.add(b"first\n", false);
+    writer.end();
+    assert_eq!(writer.0.state.lock().end, End::Stuck);
+    let begun = Instant::now();
+    for _ in 0..100 {
+        writer.0.add(b"late\n", true);
+    }
+    assert!(begun.elapsed() < 50 * FLUSH_WAIT, "each line has waited");
+    output.is_blocked.store(false, Ordering::Relaxed);
+    output.until(|written| written.ends_with(&b"late\n".repeat(100)));
+    // The output is not stuck any more.
+    writer.0.add(b"last\n", true);
+    assert!(output.written.lock().0.ends_with(b"last\n"));
 }
 
 #[test]
@@ -181,8 +203,9 @@ fn lines_that_a_full_disk_does_not_take_are_counted() {
 #[test]
 fn a_line_that_is_written_whole_is_not_counted_as_lost() {
     for (room, lost) in [(0, 3), (3, 3), (6, 2), (12, 2), (13, 1), (19, 0)] {
-        let mut output = vec![0; room];
-        assert_eq!(write_all(&mut output.as_mut_slice(), b"first\nsecond\nthird\n"), lost, "{room} bytes");
+        let mut bytes = vec![0; room];
+        let mut output = LineOutput { to: bytes.as_mut_slice(), is_torn: false };
+        assert_eq!(output.write_all(b"first\nsecond\nthird\n"), lost, "{room} bytes");
     }
 }
 
