@@ -3,7 +3,7 @@
 //! The API keys of a user who was removed at the provider must stop working. Only a response of the provider removes a
 //! user. A provider that cannot be reached, or rejects the registry, changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::identity::accounts::{Accounts, DIRECTORY, DueFederatedUser};
 use crate::identity::directory::Unavailable;
 use crate::kit::blocking;
 
-/// The most users of one run.
+/// The most users of one provider in one run.
 const AT_ONCE_MAX: usize = 50;
 
 impl Shared {
@@ -35,14 +35,22 @@ impl Shared {
         [DIRECTORY, ""].into_iter().filter_map(|provider| self.recheck_interval(provider)).min()
     }
 
-    /// The users that a provider must be asked about now.
-    pub(crate) fn due_federated_users(&self) -> Result<Vec<DueFederatedUser>, crate::identity::accounts::Error> {
-        self.accounts.due_federated_users(|provider| self.recheck_interval(provider), AT_ONCE_MAX)
+    /// The users that a provider must be asked about now. `last` has the last user of each provider that a run asked about
+    /// before: those who follow come first.
+    pub(crate) fn due_federated_users(
+        &self,
+        last: &HashMap<String, String>,
+    ) -> Result<Vec<DueFederatedUser>, crate::identity::accounts::Error> {
+        self.accounts.due_federated_users(|provider| self.recheck_interval(provider), last, AT_ONCE_MAX)
     }
 
     /// Asks about users, one after another, and stores the results.
     pub(crate) async fn recheck_federated_users(self: &Arc<Self>, due: Vec<DueFederatedUser>) {
         let mut away = HashSet::new();
+        let mut unknown = HashMap::<String, (String, String, usize)>::new();
+        let mut note = |provider: &str, user: String, error: String| {
+            unknown.entry(provider.to_owned()).or_insert((user, error, 0)).2 += 1;
+        };
         for who in due {
             // A provider that does not respond is not asked again in this run.
             if away.contains(&who.provider) {
@@ -52,19 +60,25 @@ impl Shared {
             match self.recheck_federated_user(who).await {
                 Ok(()) => {}
                 Err(Failure::Provider { error, is_away }) => {
-                    tracing::warn!(provider, user = name, error, "cannot find out whether a user still exists");
+                    note(&provider, name, error);
                     if is_away {
                         away.insert(provider);
                     }
                 }
                 Err(Failure::Directory(error)) => {
-                    tracing::warn!(user = name, %error, "cannot find out whether the directory still has a user");
+                    note(&provider, name, error.to_string());
                     away.insert(provider);
                 }
                 Err(Failure::Accounts(error)) => {
                     tracing::error!(user = name, error, "cannot store the response of a provider about a user");
                 }
             }
+        }
+        for (provider, (user, error, users)) in unknown {
+            // The directory has no name.
+            let provider = Some(provider).filter(|provider| provider != DIRECTORY);
+            let source = if provider.is_some() { "provider" } else { "directory" };
+            tracing::warn!(provider, user, users, error, "cannot find out whether users of the {source} still exist");
         }
     }
 

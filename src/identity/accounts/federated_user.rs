@@ -3,6 +3,7 @@
 //! Issuer and subject identify a federated user, also after a change of name. A new user never takes over an existing
 //! name. Groups that the provider names are stored apart from groups that were assigned here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,11 +116,13 @@ impl Accounts {
         self.account(&name)?.ok_or_else(|| NotAdmitted::Accounts(Error::UserUnknown { name }))
     }
 
-    /// Lists at most `limit` users whom their provider has not confirmed for as long as `every` says for it; `None` for
-    /// never. Users whose keys and sessions were not used since are skipped.
+    /// Lists at most `limit` users of each provider whom it has not confirmed for as long as `every` says for it; `None` for
+    /// never. Begins after the name that `last` has for the provider, and then with the first. Users whose keys and sessions
+    /// were not used since are skipped.
     pub(crate) fn due_federated_users(
         &self,
         every: impl Fn(&str) -> Option<Duration>,
+        last: &HashMap<String, String>,
         limit: usize,
     ) -> Result<Vec<DueFederatedUser>, Error> {
         let now = self.clock.now();
@@ -127,14 +130,18 @@ impl Accounts {
         let is_old = |row: &FederatedUserRow| {
             row.gone.is_none() && every(&row.provider).is_some_and(|every| now.since(row.checked) >= every)
         };
-        let old = users.into_iter().filter(|(_, row)| is_old(row));
-        let mut due = Vec::new();
+        let mut old: Vec<_> = users.into_iter().filter(|(_, row)| is_old(row)).collect();
+        old.sort_by_cached_key(|(name, row)| (last.get(&row.provider).is_some_and(|last| name <= last), name.clone()));
+        let mut due = Vec::<DueFederatedUser>::new();
+        let mut counts = HashMap::<String, usize>::new();
         for (name, row) in old {
-            if due.len() == limit {
-                break;
+            let count = counts.entry(row.provider.clone()).or_default();
+            if *count == limit {
+                continue;
             }
             let Some(sealed) = self.database.read(|tx| tx.federated_token(&name))? else { continue };
             if self.last_used(&name)?.is_some_and(|used| used > row.checked) {
+                *count += 1;
                 let FederatedUserRow { provider, issuer, subject, .. } = row;
                 due.push(DueFederatedUser { name, provider, issuer, subject, sealed });
             }
@@ -289,11 +296,32 @@ mod tests {
     }
 
     #[test]
+    fn users_of_one_provider_do_not_keep_out_others() {
+        let (_root, accounts) = scene::accounts();
+        for (name, provider) in [("a1", "away"), ("a2", "away"), ("a3", "away"), ("b1", "other"), ("c1", "away")] {
+            let user = FederatedUser { subject: name.to_owned(), provider: provider.to_owned(), ..ann(name) };
+            admit(&accounts, user, b"1").unwrap();
+            let (key, _) = accounts.create_key(name, NewKey::default(), &Origin::local()).unwrap();
+            accounts.clock.advance(HOUR);
+            accounts.key_used(&key.hash(), None, "crane");
+        }
+        accounts.clock.advance(HOUR);
+        let due = |last: &[(&str, &str)]| -> Vec<String> {
+            let last = last.iter().map(|(provider, name)| ((*provider).to_owned(), (*name).to_owned())).collect();
+            let due = accounts.due_federated_users(|_| Some(HOUR), &last, 2).unwrap();
+            due.into_iter().map(|who| who.name).collect()
+        };
+        assert_eq!(due(&[]), ["a1", "a2", "b1"]);
+        assert_eq!(due(&[("away", "a2"), ("other", "b1")]), ["a3", "c1", "b1"]);
+        assert_eq!(due(&[("away", "c1")]), ["b1", "a1", "a2"]);
+    }
+
+    #[test]
     fn the_provider_is_asked_about_users_with_recent_activity_until_they_are_gone() {
         let (_root, accounts) = scene::accounts();
         let origin = Origin::local();
         admit(&accounts, ann("ann"), b"1").unwrap();
-        let due = || accounts.due_federated_users(|_| Some(HOUR), 10).unwrap();
+        let due = || accounts.due_federated_users(|_| Some(HOUR), &HashMap::new(), 10).unwrap();
         accounts.clock.advance(2 * HOUR);
         assert!(due().is_empty(), "her credentials are unused");
         let (key, _) = accounts.create_key("ann", NewKey::default(), &origin).unwrap();

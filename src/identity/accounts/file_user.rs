@@ -78,20 +78,23 @@ impl Accounts {
     /// Whether [`Accounts::follow_file`] has work. Looks at the file's metadata only.
     pub(crate) fn is_file_due(&self, now: SteadyTime) -> bool {
         let Some(file) = &self.htpasswd else { return false };
-        self.file_state().is_due(file.stamp(), now)
+        // A network file system may hang, and others need the state.
+        let stamp = file.stamp();
+        self.file_state().is_due(stamp, now)
     }
 
     /// Reads the file again if it has changed. If it is unreadable, the users stay, because a file is missing for a
     /// moment while it is replaced.
     pub(crate) fn follow_file(&self, now: SteadyTime) {
         let Some(file) = &self.htpasswd else { return };
-        let mut state = self.file_state();
         let stamp = file.stamp();
-        if !state.is_due(stamp, now) {
+        if !self.file_state().is_due(stamp, now) {
             return;
         }
+        let lines = file.read();
+        let mut state = self.file_state();
         let is_other = stamp != state.read;
-        match file.read() {
+        match lines {
             Ok(lines) => {
                 (state.read, state.is_unreadable) = (stamp, false);
                 self.follow_and_log(&mut state, &lines, Some(now));
