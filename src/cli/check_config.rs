@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded, Source, Tls};
+use crate::config::{self, Config, Environment, Error, Examined, Finding, Loaded, Log, Source, Tls};
 use crate::identity::accounts::htpasswd_problems;
+use crate::kit::append::AppendFile;
 use crate::kit::text::table;
 use crate::registry::start_problems;
 use crate::server::{check_tls, serving_problems};
@@ -117,7 +118,8 @@ fn check(named: Option<&Path>) -> Result<Checked, Error> {
     // The rest needs a whole configuration.
     if let Ok(Loaded { config, .. }) = Config::load_from(named, &environment) {
         if problems.is_empty() {
-            for (key, why) in start_problems(&config).into_iter().chain(serving_problems(&config.http)) {
+            let (start, serving) = (start_problems(&config), serving_problems(&config.http));
+            for (key, why) in start.into_iter().chain(serving).chain(log_problems(&config.log)) {
                 problems.push(origin.finding(key, why));
             }
         }
@@ -129,6 +131,16 @@ fn check(named: Option<&Path>) -> Result<Checked, Error> {
     }
     warnings.sort();
     Ok(Checked { problems: (!problems.is_empty()).then(|| Error::new(problems)), warnings })
+}
+
+/// Why lines cannot be written to the files that the configuration names.
+fn log_problems(log: &Log) -> Vec<(&'static str, String)> {
+    let files = [("log.output", &log.output), ("log.audit", &log.audit)];
+    let problem = |(key, path): (_, &Option<PathBuf>)| {
+        let path = path.as_deref()?;
+        AppendFile::check(path).err().map(|error| (key, format!("{}: {error}", path.display())))
+    };
+    files.into_iter().filter_map(problem).collect()
 }
 
 /// Reads the configuration of a start. If it cannot be used, or a file that it names, all problems are reported together.

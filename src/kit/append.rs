@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::Access;
 
 use super::file::FileId;
 
@@ -34,6 +35,25 @@ impl AppendFile {
     /// Opens the file. If it does not exist, creates it with these permissions.
     pub(crate) fn open(path: &Path, mode: u32) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), mode, open: Mutex::new(Open::at(path, mode)?) })
+    }
+
+    /// Fails if [`AppendFile::open`] would. Creates no file.
+    pub(crate) fn check(path: &Path) -> io::Result<()> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        match std::fs::metadata(path) {
+            // Opening a pipe waits for its reader.
+            Ok(metadata) if metadata.is_file() || metadata.is_dir() => {
+                File::options().append(true).open(path).map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::metadata(directory)?.is_dir() => {
+                Ok(rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

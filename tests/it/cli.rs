@@ -128,6 +128,29 @@ fn check_config_reports_every_problem_at_once() {
 }
 
 #[test]
+fn check_config_refuses_log_files_that_a_start_cannot_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("coracle.toml");
+    let path = file.to_str().unwrap();
+    for key in ["output", "audit"] {
+        for place in ["missing/log", ".", "coracle.toml/log"] {
+            let log = directory.path().join(place);
+            std::fs::write(&file, format!("[http]\nport = 0\n[log]\n{key} = {log:?}\n")).unwrap();
+            let root = directory.path().join("data");
+            for arguments in [&["check-config", path][..], &["serve", path, "--root", root.to_str().unwrap()]] {
+                let finished = coracle(arguments);
+                assert_ne!(finished.code, Some(0), "{arguments:?} {key} {place}: {}", finished.stdout);
+                assert!(finished.stderr.contains(&format!("log.{key}")), "{arguments:?}: {}", finished.stderr);
+            }
+        }
+        let log = directory.path().join("log");
+        std::fs::write(&file, format!("[log]\n{key} = {log:?}\n")).unwrap();
+        assert_eq!(coracle(&["check-config", path]).code, Some(0));
+        assert!(!log.exists(), "a check creates no file");
+    }
+}
+
+#[test]
 fn check_config_lists_the_keys_with_their_defaults() {
     let table = coracle(&["check-config", "--keys"]);
     assert_eq!(table.code, Some(0));
