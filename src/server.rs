@@ -54,6 +54,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::{self, Arriving, Body, BoxError, Connection, OwnHosts, RequestBody};
 use crate::identity::access::ClientCertificate;
+use crate::kit::byte_budget::ByteBudget;
 use crate::kit::log_limit::LogLimit;
 use crate::registry::Shared;
 use connections::{ConnectionHandle, Connections, InFlight};
@@ -111,6 +112,8 @@ struct Server {
     tls: Option<Tls>,
     lingering: Lingering,
     wrong_scheme: WrongScheme,
+    /// Limits the bytes of HTTP/2 responses that have no place.
+    small_bytes: ByteBudget,
 }
 
 impl Server {
@@ -211,7 +214,7 @@ impl Server {
             tracing::warn!("writes were still running when the server stopped");
         }
         work.reopen();
-        maintenance::last(&server.shared, &stopped).await;
+        maintenance::write_at_end(&server.shared, &stopped, WORK_WAIT).await;
         server.shared.traces().flush().await;
     }
 
@@ -350,10 +353,10 @@ impl Server {
             TokioIo::new(io),
             service_fn(move |request| {
                 let (active, responder) = (requests.request(handle.request()), responder.clone());
-                let unread = state.unread().clone();
+                let (unread, small) = (state.unread().clone(), self.small_bytes.clone());
                 async move {
-                    let response = responder.respond(request, &unread, active.in_flight()).await;
-                    if http2::is_small(response.body()) {
+                    let mut response = responder.respond(request, &unread, active.in_flight()).await;
+                    if http2::needs_no_place(response.body_mut(), &small) {
                         active.in_flight().free_place();
                     }
                     Ok::<_, Infallible>(response.map(|body| active.respond(body)))

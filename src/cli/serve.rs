@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -32,6 +33,9 @@ const ADMIN: &str = "admin";
 
 /// The largest number of threads for blocking work. More would only wait for the same disk and cores.
 const BLOCKING_THREADS_MAX: usize = 64;
+
+/// The longest time to wait for threads that still work when the registry has stopped.
+const THREADS_WAIT: Duration = Duration::from_secs(2);
 
 /// Start the registry
 ///
@@ -99,7 +103,10 @@ impl Serve {
         Ok(match runtime {
             Ok(runtime) => {
                 let start = Start { config, takeover: self.takeover_from, handles, other_files };
-                runtime.block_on(serve(start, file, logging))
+                let code = runtime.block_on(serve(start, file, logging));
+                // A thread in a system call that hangs, for example on a network file system, must not keep the process.
+                runtime.shutdown_timeout(THREADS_WAIT);
+                code
             }
             Err(error) => logging.failed(&format!("cannot start threads: {error}")),
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-const MINUTES_PER_DAY: u16 = 24 * 60;
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// A part of each day, in UTC. It may end on the next day: `22:00-06:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,14 +16,14 @@ pub struct TimeWindow {
 }
 
 impl TimeWindow {
-    /// Whether a time since 1970-01-01T00:00:00Z is in the window.
-    pub fn contains(&self, since_epoch: Duration) -> bool {
-        let minute = u16::try_from(since_epoch.as_secs() / 60 % u64::from(MINUTES_PER_DAY)).unwrap_or_default();
-        if self.from <= self.until {
-            (self.from..self.until).contains(&minute)
-        } else {
-            minute >= self.from || minute < self.until
-        }
+    /// The time until the window opens, from a time since 1970-01-01T00:00:00Z. Zero in the window.
+    pub fn opens_in(&self, since_epoch: Duration) -> Duration {
+        let minutes = |minute: u16| Duration::from_mins(minute.into());
+        let of_day = Duration::new(since_epoch.as_secs() % SECONDS_PER_DAY, since_epoch.subsec_nanos());
+        let (from, until) = (minutes(self.from), minutes(self.until));
+        let is_open = if from <= until { (from..until).contains(&of_day) } else { of_day >= from || of_day < until };
+        let next = if of_day < from { from } else { from + Duration::from_secs(SECONDS_PER_DAY) };
+        if is_open { Duration::ZERO } else { next.saturating_sub(of_day) }
     }
 }
 
@@ -65,7 +65,21 @@ mod tests {
 
     fn contains(window: &str, hour: u64, minute: u64) -> bool {
         let window: TimeWindow = window.parse().expect("the table has windows");
-        window.contains(Duration::from_secs(86_400 * 20_000 + hour * 3600 + minute * 60 + 59))
+        window.opens_in(Duration::from_secs(86_400 * 20_000 + hour * 3600 + minute * 60 + 59)).is_zero()
+    }
+
+    #[test]
+    fn the_next_opening_is_today_or_tomorrow() {
+        let wait = |window: &str, seconds: u64| {
+            let window: TimeWindow = window.parse().expect("the table has windows");
+            window.opens_in(Duration::from_secs(86_400 * 20_000 + seconds)).as_secs()
+        };
+        assert_eq!(wait("09:30-17:00", 0), 34_200);
+        assert_eq!(wait("09:30-17:00", 34_199), 1);
+        assert_eq!(wait("09:30-17:00", 34_200), 0);
+        assert_eq!(wait("09:30-17:00", 61_200), 59_400);
+        assert_eq!(wait("22:00-06:00", 21_600), 57_600);
+        assert_eq!(wait("00:00-01:00", 86_399), 1);
     }
 
     #[test]

@@ -141,7 +141,9 @@ impl Unanswered<'_> {
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.entry(LoggedCaller::Unknown, CLIENT_GONE).write(0, true);
+            let status =
+                if std::thread::panicking() { StatusCode::INTERNAL_SERVER_ERROR.as_u16() } else { CLIENT_GONE };
+            self.entry(LoggedCaller::Unknown, status).write(0, true);
         }
     }
 }

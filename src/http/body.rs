@@ -38,7 +38,7 @@ pub struct Body {
     left: u64,
     /// The number of bytes handed out.
     sent: u64,
-    /// Whether the bytes in memory are counted or shared already.
+    /// Whether the bytes in memory are counted or shared already, or so few that only the place of the request counts.
     is_reserved: bool,
     /// Limits the pieces of files in memory.
     pieces: Option<ByteBudget>,
@@ -102,7 +102,7 @@ impl Body {
         body
     }
 
-    /// Makes a body of bytes that are counted or shared already.
+    /// Makes a body of bytes that are counted or shared already, or too few to be counted.
     pub(super) fn reserved(bytes: Bytes) -> Self {
         let mut body = Self::bytes(bytes);
         body.is_reserved = true;
@@ -119,7 +119,7 @@ impl Body {
     }
 
     /// Keeps bytes reserved until the last segment in memory has been sent.
-    pub(super) fn hold(&mut self, reserved: ReservedBytes) {
+    pub(crate) fn hold(&mut self, reserved: ReservedBytes) {
         let mut in_memory = self.segments.iter_mut().rev().filter_map(|segment| match segment {
             Segment::Bytes(bytes) => Some(bytes),
             Segment::File { .. } | Segment::Growing { .. } => None,

@@ -174,7 +174,7 @@ impl Activity {
     }
 
     /// Waits until work is asked for.
-    pub(crate) async fn asked(&self, work: Work) {
+    pub(crate) async fn requested(&self, work: Work) {
         self.slot(work).asked.notified().await;
     }
 

@@ -25,7 +25,7 @@ use super::sendfile::Windows;
 use super::unread::UnreadInput;
 use crate::http::{Body, EndedBody, PolledFrame};
 
-/// The most bytes of a response that every socket takes at once.
+/// The most bytes of a response that a socket takes at once if its client reads what it is sent.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
 
 /// Whether an HTTP/1.1 connection waits for a request or responds to one.
@@ -145,7 +145,8 @@ impl<F> Responding<F> {
     }
 
     /// Ends the body of the response. Its log entry is written at once if the body has not handed out all its bytes, and if
-    /// the socket surely has room for them: so its line comes before those of requests that the response leads to.
+    /// it is small: so its line comes before those of requests that the response leads to. A client that requests more
+    /// and reads nothing may have small responses that are logged as sent, and are not.
     fn end_body(&mut self, body: EndedBody) {
         match () {
             () if !body.is_whole() => body.log_aborted(self.state.0.unwritten()),

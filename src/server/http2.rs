@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::streams::NewStreams;
 use crate::http::{Body, PolledFrame};
+use crate::kit::byte_budget::ByteBudget;
 
 /// Bodies are handed out in pieces of this many bytes, so that a slow client shows progress with each of them. A piece
 /// fills one TLS record together with the header of its frame, which has nine bytes. The rest would need another record.
@@ -42,12 +43,24 @@ const STREAMS_MAX: u32 = 100;
 /// for each field. The 16 KiB of hyper's default are too few for podman, which requests 1024 ranges at once.
 const HEADER_LIST_BYTES_MAX: u32 = 36 * 1024;
 
-/// The most bytes in memory of a response that needs no place while the client takes it.
+/// The most bytes of a response that needs no place while the client takes it, and the most of all such responses.
 const SMALL_BYTES_MAX: u64 = 16 * 1024;
+const SMALL_BYTES_TOTAL: u32 = 16 * 1024 * 1024;
 
-/// Whether a response costs so little that a client that does not take it need not keep others out.
-pub(super) fn is_small(body: &Body) -> bool {
-    !body.has_files() && body.unreserved() <= SMALL_BYTES_MAX
+/// Returns the limit on the bytes of responses without a place.
+pub(super) fn small_bytes() -> ByteBudget {
+    ByteBudget::new(SMALL_BYTES_TOTAL)
+}
+
+/// Whether a response costs so little that a client that does not take it need not keep others out. Counts its bytes until
+/// they are sent. If too many others are unsent, each has a place, and these are limited.
+pub(super) fn needs_no_place(body: &mut Body, small: &ByteBudget) -> bool {
+    let bytes = body.length();
+    if bytes == 0 || body.has_files() || bytes > SMALL_BYTES_MAX {
+        return bytes == 0;
+    }
+    let reserved = small.try_reserve(bytes);
+    reserved.map(|reserved| body.hold(reserved)).is_some()
 }
 
 /// Returns a builder of connections, which run at most `requests` at once, by `executor`. One without requests for `idle`
@@ -267,6 +280,20 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_mins(1);
     const IDLE: Duration = Duration::from_mins(2);
+
+    #[tokio::test]
+    async fn small_responses_need_no_place_until_their_bytes_are_many() {
+        let small = ByteBudget::new(40_000);
+        let body = |bytes: usize| Body::bytes(vec![7; bytes]);
+        assert!(!needs_no_place(&mut body(16_385), &small), "it is large");
+        let mut bodies = [body(16_384), body(16_384)];
+        assert!(bodies.iter_mut().all(|body| needs_no_place(body, &small)));
+        assert!(!needs_no_place(&mut body(16_384), &small), "others are not sent");
+        assert!(needs_no_place(&mut Body::empty(), &small));
+        let [first, _second] = bodies;
+        assert_eq!(first.collect().await.expect("it is in memory").to_bytes().len(), 16_384);
+        assert!(needs_no_place(&mut body(16_384), &small), "the first is sent");
+    }
 
     fn response(activity: &Activity) -> Http2Body<()> {
         activity.request(()).respond(Body::bytes(vec![7; 10 * PIECE_BYTES]))

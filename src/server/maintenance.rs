@@ -1,10 +1,10 @@
 //! Maintenance: the background work of a running registry.
 //!
-//! Each kind of work is a task that sleeps most of the time. The work runs on a thread for blocking work. So does a
-//! check that reads the database, because the first read after a failure opens the database again. So does a check
-//! that looks at a file, because a network file system may hang. Other checks run on the task itself. Checks that read
-//! the database run one after another: a registry at rest then needs one thread for them, and each thread costs
-//! memory. Stopping the registry waits for the current step.
+//! Each kind of work is a task that sleeps most of the time. Work on stored data runs on a thread for blocking work. So
+//! does a check that reads the database, because the first read after a failure opens the database again. So does a
+//! check that looks at a file, because a network file system may hang. Other checks, and waiting for other servers,
+//! run on the task itself. Checks that read the database run one after another: a registry at rest then needs one
+//! thread for them, and each thread costs memory. Stopping the registry waits for the current step, for a limited time.
 
 mod mirror;
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
@@ -58,6 +58,10 @@ const COLLECTION: &str = "garbage collection";
 /// before a crash were not written, and their clients may return before the garbage collection. The scrub leaves the
 /// disk to the clients that waited for the start.
 const FIRST_LONG_WORK: Duration = Duration::from_mins(5);
+/// The longest sleep until `storage.gcTimeWindow` opens. A small computer may have a wrong clock until it reaches the network.
+const WINDOW_INTERVAL: Duration = Duration::from_mins(10);
+/// The pause before work that runs once is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_mins(1);
 /// A step of long work is followed by a pause of this many times its duration, in which clients have the disk.
 const PAUSE_FACTOR: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -88,8 +92,8 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, stopped: &wat
         tasks.spawn(Arc::clone(sink).run(stores, clock, work));
     }
     tasks.spawn(work().evict());
-    for asked in Work::ALL {
-        tasks.spawn(work().do_what_is_asked(asked));
+    for requested in Work::ALL {
+        tasks.spawn(work().run_requested(requested));
     }
     tasks.spawn(work().flush_database());
     if config.storage.collection.enable {
@@ -124,21 +128,26 @@ pub(super) fn stop_mirror(shared: &Shared) {
     }
 }
 
-/// Writes everything that must be written before the registry ends.
-pub(super) async fn last(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) {
+/// Writes everything that must be written before the registry ends. Waits at most `wait` for it.
+pub(super) async fn write_at_end(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>, wait: Duration) {
     let work = Maintenance::new(shared, stopped, &Arc::default());
-    work.flush_once(true).await;
-    work.run(PULLS, |shared| shared.stores().write_pulls()).await;
-    work.run(USES, |shared| shared.stores().write_uses()).await;
-    // The journal is only synced. Rebuilding it would delay the end.
-    work.run(JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
+    let write = async {
+        work.flush_once(true).await;
+        work.run(PULLS, |shared| shared.stores().write_pulls()).await;
+        work.run(USES, |shared| shared.stores().write_uses()).await;
+        // The journal is only synced. Rebuilding it would delay the end.
+        work.run(JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
+    };
+    if timeout(wait, write).await.is_err() {
+        tracing::warn!("the last uses of keys and content were still being written when the server stopped");
+    }
 }
 
 /// One maintenance task.
 struct Maintenance {
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
-    /// Held by the task whose check runs, of those that read the database.
+    /// A task holds this while its check reads the database.
     checks: Arc<tokio::sync::Mutex<()>>,
     /// Limits the log lines about each kind of work that fails.
     failures: Mutex<HashMap<&'static str, LogLimit>>,
@@ -234,7 +243,10 @@ impl Maintenance {
     async fn follow_file(self) {
         let what = "reading the htpasswd file";
         if self.shared.config().http.auth.htpasswd.is_none() {
-            self.check(what, |shared| shared.accounts().has_no_file(shared.stores().steady_time())).await;
+            let has_no_file = |shared: &Shared| shared.accounts().has_no_file(shared.stores().steady_time());
+            while self.check(what, has_no_file).await.is_none() {
+                sleep(RETRY_INTERVAL).await;
+            }
             return;
         }
         loop {
@@ -309,11 +321,16 @@ impl Maintenance {
     /// Writes the rows of foreign layers that an earlier version did not write.
     async fn list_optional_layers(self) {
         let what = "listing the foreign layers of manifests";
-        let pause = pause_between_steps(&self.stopped);
-        let is_due = |shared: &Shared| shared.stores().has_unlisted_layers();
-        let listed = self.run_if(what, is_due, move |shared| shared.stores().list_optional_layers(pause)).await;
-        if listed == Some(true) {
-            tracing::info!("listed the foreign layers of manifests that an earlier version stored");
+        loop {
+            let is_due = self.check(what, |shared| shared.stores().has_unlisted_layers()).await;
+            if is_due == Some(false) {
+                return;
+            }
+            let pause = pause_between_steps(&self.stopped);
+            if self.run(what, move |shared| shared.stores().list_optional_layers(pause)).await == Some(true) {
+                tracing::info!("listed the foreign layers of manifests that an earlier version stored");
+            }
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
@@ -350,10 +367,15 @@ impl Maintenance {
 
     /// Asks identity providers whether their users still exist.
     async fn recheck(self, every: Duration) {
+        // The last user of each provider, so that users about whom it gives no answer do not keep out the others.
+        let mut last = HashMap::new();
         loop {
             sleep((every / 4).clamp(RECHECK_INTERVAL_MIN, RECHECK_INTERVAL_MAX)).await;
-            let due = self.check("rechecking federated users", Shared::due_federated_users).await;
-            self.shared.recheck_federated_users(due.unwrap_or_default()).await;
+            let after = std::mem::take(&mut last);
+            let due = move |shared: &Shared| shared.due_federated_users(&after);
+            let due = self.check("rechecking federated users", due).await.unwrap_or_default();
+            last = due.iter().map(|who| (who.provider.clone(), who.name.clone())).collect();
+            self.shared.recheck_federated_users(due).await;
         }
     }
 
@@ -363,15 +385,18 @@ impl Maintenance {
         sleep(rules.interval.min(FIRST_LONG_WORK)).await;
         loop {
             let now = Duration::from_micros(self.shared.now().micros());
-            if rules.time_window.is_none_or(|window| window.contains(now)) {
-                if self.shared.stores().has_tag_rules() {
-                    self.retain_tags().await;
-                }
-                match self.check(COLLECTION, |shared| shared.stores().is_collection_due()).await {
-                    Some(true) => self.collect_once().await,
-                    Some(false) => self.shared.note_idle_collection(),
-                    None => {}
-                }
+            let wait = rules.time_window.map_or(Duration::ZERO, |window| window.opens_in(now));
+            if !wait.is_zero() {
+                sleep(wait.min(WINDOW_INTERVAL)).await;
+                continue;
+            }
+            if self.shared.stores().has_tag_rules() {
+                self.retain_tags().await;
+            }
+            match self.check(COLLECTION, |shared| shared.stores().is_collection_due()).await {
+                Some(true) => self.collect_once().await,
+                Some(false) => self.shared.note_idle_collection(),
+                None => {}
             }
             sleep(rules.interval).await;
         }
@@ -445,10 +470,10 @@ impl Maintenance {
         }
     }
 
-    /// Does the work that superusers ask for.
-    async fn do_what_is_asked(self, work: Work) {
+    /// Runs the work that superusers request.
+    async fn run_requested(self, work: Work) {
         loop {
-            self.shared.activity().asked(work).await;
+            self.shared.activity().requested(work).await;
             match work {
                 Work::Collection => self.collect_once().await,
                 Work::Scrub => self.scrub_once(None).await,

@@ -10,15 +10,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::http2::small_bytes;
 use super::linger::Lingering;
 use super::listener::check_unix_socket;
 use super::tls::{Certificate, Tls, check_authorities};
 use super::wrong_scheme::WrongScheme;
-use super::{Listener, Port, Server, admin, answer};
+use super::{Listener, Port, Server, admin, answer, maintenance};
 use crate::config::{self, Speaks};
 use crate::http::{Body, BoxError, Connection, OwnHosts};
 use crate::kit::opaque_debug::opaque_debug;
-use crate::registry::{Error, Registry};
+use crate::registry::{Error, Registry, Shared};
 
 impl Registry {
     /// Serves where the configuration says (`127.0.0.1:8080` without one). Returns once the registry accepts connections.
@@ -89,10 +90,16 @@ impl Registry {
         let (stop, stopped) = watch::channel(false);
         let admin = admin::bind(&self.shared);
         let lingering = Lingering::new(stopped.clone());
-        let server = Server { shared: Arc::clone(&self.shared), tls, lingering, wrong_scheme: WrongScheme::default() };
+        let server = Server {
+            shared: Arc::clone(&self.shared),
+            tls,
+            lingering,
+            wrong_scheme: WrongScheme::default(),
+            small_bytes: small_bytes(),
+        };
         self.shared.note_serving(&urls);
         let task = tokio::spawn(server.run(ports, admin, stopped));
-        Ok(RunningRegistry { urls, addresses, stop, task })
+        Ok(RunningRegistry { urls, addresses, stop, task, shared: Arc::clone(&self.shared) })
     }
 
     /// Answers one request without a socket, through the same code.
@@ -122,6 +129,7 @@ pub struct RunningRegistry {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    shared: Arc<Shared>,
 }
 
 impl RunningRegistry {
@@ -140,7 +148,8 @@ impl RunningRegistry {
         self.addresses.first().copied().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
     }
 
-    /// Stops accepting connections, and returns when running requests have finished or the configured time is over.
+    /// Stops accepting connections, and returns when running requests have finished or the configured time is over, and
+    /// when running writes have ended. Writes that hang delay it by 20 s at most.
     /// Dropping the future stops the registry at once.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
@@ -151,7 +160,10 @@ impl RunningRegistry {
 
 impl Drop for RunningRegistry {
     fn drop(&mut self) {
+        // Work on stored data is not a part of the task. It ends after its current step, and transfers at once.
+        self.stop.send_replace(true);
         self.task.abort();
+        maintenance::stop_mirror(&self.shared);
     }
 }
 

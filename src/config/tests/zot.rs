@@ -233,7 +233,8 @@ fn rules_of_retention_are_read_as_they_are_written() {
     assert!(!collection.enable);
     let hours = |hours: u64| std::time::Duration::from_secs(3600 * hours);
     assert_eq!((collection.delay, collection.untagged_delay), (hours(2), Some(hours(3))));
-    assert!(collection.time_window.is_some_and(|window| window.contains(hours(23)) && !window.contains(hours(12))));
+    let opens_in = |at| collection.time_window.map(|window| window.opens_in(hours(at)));
+    assert_eq!((opens_in(23), opens_in(12)), (Some(hours(0)), Some(hours(10))));
     let policies = collection.policies.iter();
     let read: Vec<_> = policies.map(|p| (p.repositories.as_slice(), p.delete_referrers, p.delete_untagged)).collect();
     assert_eq!(read, [(&["a/**".to_owned()][..], true, true), (&["**".to_owned()][..], false, false)]);

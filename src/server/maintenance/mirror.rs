@@ -36,12 +36,24 @@ impl Maintenance {
                 Ok(report) if report.is_complete() => {
                     failures = 0;
                     let (tags, fetched, bytes) = (report.tags, report.fetched, report.bytes);
-                    tracing::info!(host, report.repositories, tags, fetched, bytes, "synchronised with an upstream");
+                    let (repositories, notes) = (report.repositories, report.joined_notes());
+                    let notes = notes.as_deref();
+                    tracing::info!(host, repositories, tags, fetched, bytes, notes, "synchronised with an upstream");
                 }
                 Ok(report) => {
                     failures += 1;
                     let (tags, failed, stopped) = (report.tags, report.failed, report.stopped.as_deref());
-                    tracing::warn!(host, tags, failed, stopped, "could not synchronise everything with an upstream");
+                    let (failure, notes) = (report.failures.first().map(String::as_str), report.joined_notes());
+                    let notes = notes.as_deref();
+                    tracing::warn!(
+                        host,
+                        tags,
+                        failed,
+                        failure,
+                        stopped,
+                        notes,
+                        "could not synchronise everything with an upstream"
+                    );
                 }
                 // A command does the same work.
                 Err(error) => tracing::debug!(host, %error, "a scheduled synchronisation did not start"),
@@ -61,10 +73,17 @@ impl Maintenance {
             match mirror.synchronise(at, &SyncScope::All, Patience::Schedule, false).await {
                 Ok(report) => {
                     let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
+                    let (failure, notes) = (report.failures.first().map(String::as_str), report.joined_notes());
+                    let notes = notes.as_deref();
                     if self.shared.note_takeover(&report, failures.as_deref()) {
                         tracing::info!(tags, failed, "the takeover is done: restart without --takeover-from");
+                        if let Some(notes) = notes {
+                            tracing::warn!(notes, "the takeover may lack content of the other registry");
+                        }
                     } else if let Some(stopped) = report.stopped.as_ref().filter(|_| !self.shared.is_taken_over()) {
-                        tracing::warn!(tags, stopped, "the takeover continues later");
+                        tracing::warn!(tags, stopped, notes, "the takeover continues later");
+                    } else if report.found_nothing() && !self.shared.is_taken_over() {
+                        tracing::warn!(failure, notes, "the takeover has found nothing, and asks again later");
                     } else {
                         tracing::debug!(tags, fetched, failed, "compared with the registry that is taken over");
                     }
