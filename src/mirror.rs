@@ -13,6 +13,7 @@
 //!
 //! Knows the distribution protocol from the client's side. Knows no request of our own clients.
 
+mod advice;
 pub(crate) mod client;
 mod destination;
 mod error;
@@ -44,6 +45,7 @@ use crate::content::repository::{Held, Stores};
 use crate::kit::bounded_map::BoundedMap;
 use crate::kit::log_limit::LogLimit;
 use crate::oci::{Digest, Reference, RepositoryName};
+pub(crate) use advice::Advice;
 use client::Login;
 use destination::Destination;
 pub(crate) use error::Error;

@@ -78,6 +78,10 @@ pub(crate) struct Import {
     #[arg(skip)]
     #[serde(skip)]
     pub(crate) credential_files: Vec<PathBuf>,
+    /// The files in which the command looked for credentials. They were in the last one, if it found any.
+    #[arg(skip)]
+    #[serde(default)]
+    searched: Vec<String>,
     /// Show how far the running imports and a takeover (`coracle serve --takeover-from`) are, and import nothing
     #[arg(long, conflicts_with = "source")]
     #[serde(skip)]
@@ -165,7 +169,8 @@ impl Import {
             },
             _ => SyncScope::All,
         };
-        let mirror = call.registry.source(images, rule, self.overwrite, login).map_err(|error| invalid(&error))?;
+        let mirror = call.registry.source(images, rule, self.overwrite, login, self.searched.clone());
+        let mirror = mirror.map_err(|error| invalid(&error))?;
         let began = Instant::now();
         let report = super::block_on(async {
             let run = mirror.synchronise(0, &scope, Patience::Command, self.dry_run);
@@ -214,6 +219,7 @@ fn imported(report: SyncReport, dry_run: bool, took: Duration) -> Imported {
         skipped: report.failed,
         problems: report.failures.iter().map(problem).collect(),
         stopped: report.stopped,
+        notes: report.notes,
         seconds: took.as_secs_f64(),
         ..Imported::default()
     }
@@ -238,16 +244,19 @@ impl Operation for Import {
     /// The credentials for another registry, which only the person who runs the command may be able to read.
     fn attach(&mut self) -> Result<Option<File>, Failure> {
         let Some(Place::Registry(images)) = &self.source else { return Ok(None) };
-        let files = self.authfile.iter().chain(&self.credential_files);
-        for path in files.filter(|path| Some(*path) == self.authfile.as_ref() || path.exists()) {
+        // A named file is the only one, and must exist.
+        let is_named = self.authfile.is_some();
+        let files = self.authfile.iter().chain(self.credential_files.iter().filter(|_| !is_named));
+        for path in files {
+            self.searched.push(path.display().to_string());
+            if !is_named && !path.exists() {
+                continue;
+            }
             let (credentials, repository) = (Credentials::file(path.clone()), images.repository());
             let found = credentials.find(images.host(), repository.as_ref().map(RepositoryName::as_str));
             if let Some(login) = super::block_on(found)?.map_err(Failure::Invalid)? {
                 let text = login.to_text();
                 return attached(|mut file| file.write_all(text.as_bytes())).map(Some);
-            }
-            if Some(path) == self.authfile.as_ref() {
-                break;
             }
         }
         Ok(None)

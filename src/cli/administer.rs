@@ -140,7 +140,7 @@ impl Target {
         let place = self.place(operation.needed_data())?;
         let attached = operation.attach()?;
         let registry = match place {
-            Place::Empty(registry) => return Ok(operation.perform(&Call::alone(&registry.shared, None))?),
+            Place::Empty(registry) => return Ok(operation.perform(&Call::alone(&registry.shared, attached.as_ref()))?),
             Place::Data { config, root } => match running(&root)? {
                 Some(stream) => {
                     let _line = ProgressLine::start(O::Answer::PROGRESS, asking(root.clone()));

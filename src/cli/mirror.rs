@@ -95,6 +95,9 @@ impl Report for Synchronised {
             if let Some(stopped) = &report.stopped {
                 eprintln!("coracle: {}: ended early: {stopped}", upstream.name);
             }
+            for note in &report.notes {
+                eprintln!("coracle: {}: note: {note}", upstream.name);
+            }
         }
     }
 
@@ -209,6 +212,12 @@ impl Report for UpstreamList {
                     last.failed,
                     size(last.bytes)
                 );
+                for failure in &last.failures {
+                    println!("{name}: {failure}");
+                }
+                for note in &last.notes {
+                    println!("{name}: note: {note}");
+                }
             }
             if let Some(next) = &sync.next {
                 println!("{name}: next synchronisation at {}", shown_rfc3339(next));

@@ -55,6 +55,9 @@ fn print_takeover(takeover: &TakeoverView) {
         Some(at) => {
             println!("takeover from {from}: done at {at}. Restart without --takeover-from when nothing uses it");
         }
+        None if takeover.found_nothing => {
+            println!("takeover from {from}: not done: nothing was found there, and it is asked again");
+        }
         None => println!(
             "takeover from {from}: repository {repositories_done} of {repositories}, tag {tags_done} of {tags} listed so far, \
              {} fetched {}",
@@ -70,6 +73,13 @@ fn print_takeover(takeover: &TakeoverView) {
         for failure in &takeover.failures {
             println!("  {failure}");
         }
+    }
+    print_notes(&takeover.notes);
+}
+
+fn print_notes(notes: &[String]) {
+    for note in notes {
+        println!("note: {note}");
     }
 }
 
@@ -139,8 +149,10 @@ impl Report for Imported {
                 println!("  {problem}");
             }
         }
+        print_notes(&self.notes);
         if let Some(why) = &self.stopped {
-            println!("incomplete: {why}. Run the command again{}", if self.has_any() { " to continue" } else { "" });
+            let then = if self.notes.is_empty() { "Run" } else { "Follow the note, and run" };
+            println!("incomplete: {why}. {then} the command again{}", if self.has_any() { " to continue" } else { "" });
         }
     }
 

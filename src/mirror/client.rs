@@ -43,7 +43,7 @@ use url::Url;
 
 pub(crate) use credentials::{Credentials, Helper, Login};
 pub(crate) use download::Download;
-pub(crate) use error::Error;
+pub(crate) use error::{Error, Presented};
 use exchange::{Deadline, Remembered};
 use head::HeadSupport;
 pub(crate) use head::{ManifestState, Refreshed};
@@ -351,7 +351,7 @@ impl Client {
     }
 
     /// Turns an error status into an error.
-    async fn classify(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    async fn classify(&self, ask: &Ask<'_>, response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
         let (host, status) = (self.shared.host.clone(), response.status());
         if status.is_success() || status == StatusCode::NOT_MODIFIED {
             return Ok(response);
@@ -362,8 +362,10 @@ impl Client {
         }
         let message = error_message(response).await;
         Err(match status {
-            StatusCode::UNAUTHORIZED => Error::Unauthorized { host, message },
-            StatusCode::FORBIDDEN => Error::Denied { host, message },
+            StatusCode::UNAUTHORIZED => {
+                Error::Unauthorized { host, presented: self.presented(ask.subject).await, message }
+            }
+            StatusCode::FORBIDDEN => Error::Denied { host, presented: self.presented(ask.subject).await, message },
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after, message },
             status if status.is_server_error() => Error::Failed { host, status, retry_after, message },
             status => Error::Unexpected { host, status, message },

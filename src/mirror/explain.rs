@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Mirror, NameRule, Upstream};
+use super::{Error, Mirror, NameRule, Upstream};
 use crate::oci::{Reference, RepositoryName};
 
 /// The place of a local repository in the mirror.
@@ -15,7 +15,7 @@ pub(crate) struct Placed<'a> {
 }
 
 /// The comparisons of a reference with its upstream, as far as they are remembered since the start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
     /// When it was compared.
     pub(crate) ago: Option<Duration>,
@@ -23,6 +23,8 @@ pub(crate) struct Compared {
     pub(crate) current_for: Option<Duration>,
     /// The upstream did not have it, and is not asked again for this long.
     pub(crate) absent_for: Option<Duration>,
+    /// How long ago the upstream last failed to provide it, and why. `None` if it has provided it since.
+    pub(crate) failed: Option<(Duration, Error)>,
 }
 
 impl Mirror {
@@ -39,7 +41,7 @@ impl Mirror {
     /// The local repository that people mean: they write the name here, or the host and the name there.
     pub(crate) fn meant(&self, text: &str) -> Option<RepositoryName> {
         if let Some((host, rest)) = text.split_once('/')
-            && self.upstreams.iter().any(|upstream| upstream.is_at(host))
+            && self.mirrors_host(host)
             && let Some(local) = rest.parse().ok().and_then(|name| self.at_host(&name, host))
         {
             return Some(local);
@@ -47,6 +49,11 @@ impl Mirror {
         let name = text.parse().ok()?;
         let is_known = self.stores.repository(&name).is_known().unwrap_or(true);
         Some(self.bare(&name).filter(|_| !is_known).unwrap_or(name))
+    }
+
+    /// Whether anything of a host is mirrored.
+    pub(crate) fn mirrors_host(&self, host: &str) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.is_at(host))
     }
 
     /// The last comparison of a reference.
@@ -60,6 +67,7 @@ impl Mirror {
             ago: check.current_until.and_then(|until| (now + upstream.check_interval).checked_duration_since(until)),
             current_for: left(check.current_until),
             absent_for: left(check.refused_until()).filter(|left| !left.is_zero()),
+            failed: check.failed.as_ref().map(|(at, error)| (at.elapsed(), error.clone())),
         }
     }
 }
@@ -68,7 +76,7 @@ impl NameRule {
     /// The rule as the configuration has it.
     pub(crate) fn describe(&self) -> String {
         let strip = if self.strips_prefix { ", stripPrefix" } else { "" };
-        format!("prefix {}, destination /{}{strip}", self.pattern.as_str(), self.destination)
+        format!("prefix {}, destination /{}{strip}", self.pattern(), self.destination)
     }
 
     /// The beginning of the names at the upstream, and the beginning of the local names for it. Both may be empty.

@@ -34,6 +34,8 @@ pub(super) struct Check {
     pub(super) refused: Option<(Instant, Error)>,
     /// A comparison is not repeated until then, because it failed for a reason that stays.
     stale: Option<(Instant, Error)>,
+    /// When the upstream last failed to provide it, and why. `None` if it has provided it since.
+    pub(super) failed: Option<(Instant, Error)>,
     /// The stored content, in this version of the database.
     held: Option<(Version, Held)>,
 }
@@ -42,6 +44,20 @@ impl Check {
     /// Until when the upstream is not asked again for what it refused.
     pub(super) fn refused_until(&self) -> Option<Instant> {
         self.refused.as_ref().map(|(until, _)| *until)
+    }
+
+    /// Notes that the stored content is that of the upstream.
+    fn succeed(&mut self, until: Instant) {
+        self.current_until = Some(until);
+        (self.stale, self.failed) = (None, None);
+    }
+
+    /// Notes that the upstream does not provide the content. `login` are the credentials of the client: the upstream
+    /// may let others pull.
+    fn fail(&mut self, error: &Error, login: Option<&Login>) {
+        if login.is_none() || !error.is_refusal() {
+            self.failed = Some((Instant::now(), error.clone()));
+        }
     }
 
     /// The stored content. Reads it again only if the database has changed.
@@ -64,8 +80,7 @@ impl Mirror {
     pub(super) fn note_current(&self, upstream: &Upstream, name: &RepositoryName, reference: &Reference) {
         let check = Self::check(&self.checks, (name.clone(), reference.clone()));
         if let Ok(mut check) = check.try_lock() {
-            check.current_until = Some(Instant::now() + upstream.check_interval);
-            check.stale = None;
+            check.succeed(Instant::now() + upstream.check_interval);
         }
     }
 
@@ -109,6 +124,7 @@ impl Mirror {
             let fetched = match upstream.fetch_permitted(repository, &remote, name, reference).await {
                 Ok(fetched) => fetched,
                 Err(error) => {
+                    check.fail(&error, login);
                     if matches!(error, Error::NotFound | Error::Unsigned { .. }) {
                         check.refused = Some((now + REFUSED, error.clone()));
                     }
@@ -116,8 +132,7 @@ impl Mirror {
                 }
             };
             destination.store(reference, fetched).await?;
-            check.current_until = Some(now + upstream.check_interval);
-            check.stale = None;
+            check.succeed(now + upstream.check_interval);
             return Ok(Freshness::Current);
         };
         let Reference::Tag(tag) = reference else { return Ok(Freshness::Current) };
@@ -144,13 +159,13 @@ impl Mirror {
         };
         match refreshed.await {
             Ok(()) => {
-                check.current_until = Some(now + upstream.check_interval);
-                check.stale = None;
+                check.succeed(now + upstream.check_interval);
                 Ok(Freshness::Current)
             }
             Err(error @ (Error::Store(_) | Error::Task(_))) => Err(error),
             Err(error) => {
                 upstream.counters.stale.inc();
+                check.fail(&error, login);
                 // The upstream may let others pull.
                 let is_of_client = login.is_some() && error.is_refusal();
                 check.stale =

@@ -56,6 +56,11 @@ impl NameRule {
         self
     }
 
+    /// The pattern of the upstream's repositories.
+    pub(crate) fn pattern(&self) -> &str {
+        self.pattern.as_str()
+    }
+
     pub(crate) const fn platforms(&self) -> &Platforms {
         &self.platforms
     }

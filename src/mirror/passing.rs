@@ -311,6 +311,7 @@ mod tests {
             limit: Arc::default(),
             counters: UpstreamCounters::default(),
             passes_logins: true,
+            advice: crate::mirror::Advice::default(),
         }
     }
 
@@ -366,7 +367,8 @@ mod tests {
     }
 
     fn refusal() -> Error {
-        Error::Upstream(client::Error::Unauthorized { host: "a.example".to_owned(), message: String::new() })
+        let presented = client::Presented::Credentials;
+        Error::Upstream(client::Error::Unauthorized { host: "a.example".to_owned(), presented, message: String::new() })
     }
 
     #[tokio::test]

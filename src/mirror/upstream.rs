@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::advice::Advice;
 use super::client::{self, Allowance, Client, Effort, FetchedManifest, Refreshed};
 use super::error::Error;
 use super::names::NameRule;
@@ -42,6 +43,7 @@ pub(crate) struct Upstream {
     pub(crate) limit: Arc<Limit>,
     /// Whether it gets the credentials of each client, and decides who may pull.
     pub(crate) passes_logins: bool,
+    pub(crate) advice: Advice,
 }
 
 /// Whether a host is Docker Hub.

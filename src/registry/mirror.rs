@@ -14,7 +14,7 @@ use crate::kit::metrics::Metrics;
 use crate::kit::outgoing::Trust;
 use crate::mirror::client::{Client, Credentials, Helper, Login, Settings, TransportSettings, host_of};
 use crate::mirror::{
-    HUB_URL, Limit, Mirror, NameRule, Ownership, Platforms, RemoteImages, SyncRules, Upstream, is_hub,
+    Advice, HUB_URL, Limit, Mirror, NameRule, Ownership, Platforms, RemoteImages, SyncRules, Upstream, is_hub,
 };
 use crate::oci::TagRule;
 
@@ -91,21 +91,35 @@ fn hosts(registry: &SyncRegistry) -> impl Iterator<Item = String> {
 
 impl Shared {
     /// Another registry whose images become content of this one. If the configuration mirrors that registry, its settings
-    /// for the connection apply.
+    /// for the connection apply. `searched` are the files in which the command looked for `login`. It was in the last
+    /// one.
     pub(crate) fn source(
         &self,
         images: &RemoteImages,
         rule: NameRule,
         overwrite: bool,
         login: Option<Login>,
+        mut searched: Vec<String>,
     ) -> Result<Mirror, Error> {
         let sync = &self.config().extensions.sync;
         let rules = vec![rule.with_tags(TagRule::default())];
         let mut upstream = foreign(sync, &images.url, images.host(), rules, &Metrics::new())?;
         upstream.sync_rules.ownership = Ownership::Own { overwrite };
+        let host = images.host();
         if let Some(login) = login {
             upstream.clients = upstream.clients.iter().map(|client| client.with_login(login.clone())).collect();
+            upstream.advice.other_credentials = format!(
+                "check the credentials for {host} in {}: `podman login {host}` or `docker login {host}` replaces \
+                 them, and --authfile names another file",
+                searched.last().map_or("the file", String::as_str)
+            );
         }
+        searched.extend(sync.credentials_file.iter().map(|file| file.display().to_string()));
+        let places = if searched.is_empty() { String::new() } else { format!(" in {}", searched.join(", ")) };
+        upstream.advice.no_credentials = format!(
+            "no credentials for {host} were found{places}: run `podman login {host}` or `docker login {host}`, or \
+             name a file with --authfile"
+        );
         let limit = Limit::new(0);
         Ok(Mirror::new(vec![upstream], None, limit, Arc::clone(self.stores()), self.work().clone()))
     }
@@ -168,7 +182,42 @@ fn upstream(
         limit: Arc::new(Limit::new(registry.size_limit)),
         passes_logins: registry.credentials == WhoseCredentials::Client,
         counters,
+        advice: advice(sync, registry),
     })
+}
+
+/// The next steps for an upstream of the configuration.
+fn advice(sync: &Sync, registry: &SyncRegistry) -> Advice {
+    let url = registry.urls.iter().find_map(|url| Url::parse(url).ok());
+    let host = url.map(|url| host_of(&url)).unwrap_or_default();
+    let (no_credentials, other_credentials) = match (&registry.credential_helper, &sync.credentials_file) {
+        _ if registry.credentials == WhoseCredentials::Client => {
+            let text =
+                format!("credentials = \"client\" uses those of each client, and no credentials for {host} are here");
+            (text.clone(), text)
+        }
+        (Some(helper), _) => (
+            format!("credentialHelper {helper} has no credentials for {host}: store them with it"),
+            format!("check the credentials for {host} of credentialHelper {helper}"),
+        ),
+        (None, Some(file)) => (
+            format!("add credentials for {host} to {} (extensions.sync.credentialsFile)", file.display()),
+            format!("check the credentials for {host} in {} (extensions.sync.credentialsFile)", file.display()),
+        ),
+        (None, None) => {
+            let text = format!("name a file with credentials for {host} in extensions.sync.credentialsFile");
+            (text.clone(), text)
+        }
+    };
+    let directory = match &registry.cert_dir {
+        Some(directory) => format!("put its file as NAME.crt into {}", directory.display()),
+        None => "name a directory with its file NAME.crt".to_owned(),
+    };
+    let certificate = format!(
+        "to trust a self-signed certificate, or an authority of your own, {directory} \
+         (extensions.sync.registries.*.certDir for {host}), or add it to the certificates that the system trusts"
+    );
+    Advice { no_credentials, other_credentials, certificate }
 }
 
 /// The credentials of this registry for an upstream. It has no own ones if those of each client are used.

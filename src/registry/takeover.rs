@@ -38,6 +38,12 @@ pub(crate) struct TakeoverView {
     pub(crate) stopped: Option<String>,
     /// The tags and lists that could not be fetched.
     pub(crate) failures: Vec<String>,
+    /// The notes of the last comparison.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
+    /// Whether the last comparison ended and found nothing.
+    #[serde(default)]
+    pub(crate) found_nothing: bool,
 }
 
 impl Takeover {
@@ -56,10 +62,11 @@ impl Shared {
     }
 
     /// Notes the end of a run. `before` are the failures of the run before. A takeover is done when nothing is left, or
-    /// only what failed twice. Returns whether it has become so now.
+    /// only what failed twice. A run that found nothing is no takeover. Returns whether it has become so now.
     pub(crate) fn note_takeover(&self, report: &SyncReport, before: Option<&[String]>) -> bool {
         let Some(takeover) = &self.takeover else { return false };
-        let is_done = report.stopped.is_none() && (report.failed == 0 || before == Some(&*report.failures));
+        let has_failed_twice = !report.found_nothing() && before == Some(&*report.failures);
+        let is_done = report.stopped.is_none() && (report.failed == 0 || has_failed_twice);
         let mut done = takeover.done.lock();
         let is_new = is_done && done.is_none();
         if is_done {
@@ -105,6 +112,8 @@ impl Shared {
             fetched: report.fetched,
             bytes: report.bytes,
             current: running.map(|running| running.current).unwrap_or_default(),
+            found_nothing: last.as_ref().is_some_and(|last| last.report.found_nothing()),
+            notes: last.as_ref().map(|last| last.report.notes.clone()).unwrap_or_default(),
             stopped: last.and_then(|last| last.report.stopped),
             failures,
         })

@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::content::repository::{Error, Held, MirrorHolding};
+use crate::kit::text::some_of;
 use crate::mirror::{Finished, Mirror, Running, SyncReport, Upstream};
 use crate::oci::{Reference, RepositoryName, Tag};
 
 /// The most failures that are shown.
 const FAILURES_MAX: usize = 20;
+/// The patterns of an upstream that a message has.
+const PATTERNS_SHOWN: usize = 10;
 
 /// An upstream of the mirror.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +104,9 @@ pub(crate) struct FinishedSync {
     pub(crate) stopped: Option<String>,
     /// The first failures.
     pub(crate) failures: Vec<String>,
+    /// Content that may be missing although nothing failed, and the next steps after failures.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
 }
 
 /// Why a reference is mirrored or not, and its state.
@@ -226,10 +232,11 @@ impl Shared {
 
     fn finished(&self, finished: Finished) -> FinishedSync {
         let Finished { ended, took, report } = finished;
-        let SyncReport { repositories, tags, fetched, unchanged, failed, bytes, stopped, mut failures, .. } = report;
+        let SyncReport { repositories, tags, fetched, unchanged, failed, bytes, stopped, mut failures, notes, .. } =
+            report;
         failures.truncate(FAILURES_MAX);
         let (ended, seconds) = (self.wall(ended), took.as_secs());
-        FinishedSync { ended, seconds, repositories, tags, fetched, unchanged, failed, bytes, stopped, failures }
+        FinishedSync { ended, seconds, repositories, tags, fetched, unchanged, failed, bytes, stopped, failures, notes }
     }
 
     /// A moment of this process as a time of the day. Whole seconds are the same in each answer: two clocks are read.
@@ -249,7 +256,11 @@ impl Shared {
         let Some(mirror) = self.mirror() else {
             return Err("this registry mirrors nothing: extensions.sync names the registries to mirror".to_owned());
         };
-        let local = mirror.meant(name).ok_or_else(|| format!("{name:?} is not the name of a repository"))?;
+        let local = mirror.meant(name).ok_or_else(|| match name.split_once('/') {
+            // No local name has the port of a host.
+            Some((host, _)) if mirror.mirrors_host(host) => no_rule(mirror, name),
+            _ => format!("{name:?} is not the name of a repository"),
+        })?;
         self.explanation(mirror, &local, &reference).map_err(|error| error.to_string())
     }
 
@@ -274,11 +285,7 @@ impl Shared {
             });
         }
         let Some(placed) = mirror.placed(local) else {
-            let hosts: Vec<&str> = mirror.upstreams().iter().map(Upstream::label).collect();
-            explanation.why = format!(
-                "no rule leads to {local}: it holds only what is pushed here. Mirrored are: {}",
-                hosts.join(", ")
-            );
+            explanation.why = no_rule(mirror, local.as_str());
             return Ok(explanation);
         };
         let upstream = placed.upstream;
@@ -301,6 +308,16 @@ impl Shared {
     }
 }
 
+/// The conclusion about a repository outside of the rules.
+fn no_rule(mirror: &Mirror, name: &str) -> String {
+    let of = |upstream: &Upstream| {
+        let patterns: Vec<String> = upstream.rules.iter().map(|rule| rule.pattern().to_owned()).collect();
+        format!("{} of {}", some_of(&patterns, PATTERNS_SHOWN), upstream.label())
+    };
+    let mirrored: Vec<String> = mirror.upstreams().iter().map(of).collect();
+    format!("no rule leads to {name}: it holds only what is pushed here. Mirrored are: {}", mirrored.join("; "))
+}
+
 /// Why an upstream is not asked now, and how long.
 fn unavailable((left, why): &(Duration, String)) -> String {
     format!("{why} (asked again in {})", in_seconds(*left))
@@ -310,6 +327,10 @@ fn unavailable((left, why): &(Duration, String)) -> String {
 fn why(upstream: &Upstream, held: Held, reference: &Reference, compared: &crate::mirror::Compared) -> String {
     let host = upstream.label();
     let state = upstream.state();
+    let failure = compared.failed.as_ref().map(|(ago, error)| {
+        let advice = upstream.advice.about(error).map(|advice| format!("; {advice}")).unwrap_or_default();
+        format!("failed {} ago: {error}{advice}", in_seconds(*ago))
+    });
     if held == Held::Pushed {
         return format!("a client pushed it here, so {host} is not asked for it and never replaces it");
     }
@@ -323,18 +344,24 @@ fn why(upstream: &Upstream, held: Held, reference: &Reference, compared: &crate:
         if let Some((_, why)) = state.paused {
             return format!("stored and served as it is, because {host} cannot be asked: {why}");
         }
-        return match compared.current_for.filter(|left| !left.is_zero()) {
-            Some(left) => {
+        return match (compared.current_for.filter(|left| !left.is_zero()), failure) {
+            (Some(left), _) => {
                 format!("stored and used without a comparison for another {}", in_seconds(left))
             }
-            None => format!("stored: the next pull compares it with {host} (manifestCheckInterval is over)"),
+            (None, Some(failure)) => format!("stored and served as it is, because the last comparison {failure}"),
+            (None, None) => format!("stored: the next pull compares it with {host} (manifestCheckInterval is over)"),
         };
     }
     if let Some(left) = compared.absent_for {
         return format!("not stored: {host} did not have it, and is asked again in {}", in_seconds(left));
     }
     if !upstream.on_demand {
-        return format!("not stored: only the synchronisation brings content of {host} (onDemand is false)");
+        let last = upstream.sync.last().and_then(|last| last.report.stopped);
+        let last = last.map(|why| format!(". The last one ended early: {why}")).unwrap_or_default();
+        return format!("not stored: only the synchronisation brings content of {host} (onDemand is false){last}");
+    }
+    if let Some(failure) = failure {
+        return format!("not stored: the last pull {failure}");
     }
     match state.paused {
         Some((_, why)) => format!("not stored, and {host} cannot be asked: {why}"),

@@ -96,6 +96,9 @@ pub(crate) struct Imported {
     pub(crate) problems: Vec<Problem>,
     /// Why it was stopped before the end.
     pub(crate) stopped: Option<String>,
+    /// Content that may be missing although nothing failed, and the next steps after failures.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
     pub(crate) seconds: f64,
 }
 

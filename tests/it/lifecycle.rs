@@ -1,5 +1,6 @@
 //! Stopping and starting: running requests may finish, stuck requests are cut, and confirmed changes stay.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -88,6 +89,33 @@ async fn a_second_signal_stops_the_registry_at_once() {
     running.signal(Signal::INT);
     refused(&running).await;
     running.signal(Signal::INT);
+    let finished = running.finish();
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+}
+
+/// As on a network file system whose server is away.
+#[tokio::test]
+async fn a_file_whose_read_hangs_does_not_keep_the_process() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("users");
+    std::fs::write(&file, format!("ann:{}\n", bcrypt::hash("x", 4).unwrap())).unwrap();
+    let config = format!("[http.auth.htpasswd]\npath = {file:?}\n");
+    let running = Program::serve_with(&root.path().join("data"), &config).start();
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    // It can be opened for writing when the registry reads it, and then the read waits for bytes.
+    let write_at_once = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let _writer = loop {
+        match std::fs::File::options().write(true).custom_flags(write_at_once).open(&file) {
+            Ok(file) => break file,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "the registry does not read it: {error}"),
+        }
+        tokio::task::yield_now().await;
+    };
+    running.signal(Signal::TERM);
+    refused(&running).await;
+    running.signal(Signal::TERM);
     let finished = running.finish();
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
 }

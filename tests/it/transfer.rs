@@ -50,6 +50,15 @@ fn create(root: &Path) {
     drop(serve(root).stop());
 }
 
+/// Makes a repository public. The caller is a superuser.
+async fn publish(caller: &Caller, repository: &str) {
+    let key = caller.post("/zot/auth/apikey").body("{}").send().await.status(201).json();
+    let request =
+        Caller::new(caller.address(), None).post(&format!("/api/v1/repository/{repository}/changevisibility"));
+    let request = request.header("authorization", format!("Bearer {}", key["apiKey"].as_str().unwrap()));
+    request.body(r#"{"visibility": "public"}"#).send().await.status(200);
+}
+
 /// Pulls an image with its blobs, and compares every byte.
 async fn pull(caller: &Caller, repository: &str, reference: &str, image: &Value) {
     let manifest = caller.get(&format!("/v2/{repository}/manifests/{reference}")).send().await.status(200);

@@ -53,7 +53,8 @@ impl HandshakeError {
                 let mut why = error.to_string();
                 // The words of the library for the usual certificate that signs itself.
                 if why.contains("CaUsedAsEndEntity") {
-                    "it is the certificate of an authority, not of a server".clone_into(&mut why);
+                    "it is self-signed, or of an unknown authority (it says that it is an authority itself)"
+                        .clone_into(&mut why);
                 }
                 Self::Certificate(CertificateFault::of(error), why)
             }

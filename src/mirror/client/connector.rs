@@ -20,7 +20,7 @@ use tower_service::Service;
 
 use super::Error;
 use super::transport::TransportSettings;
-use crate::kit::outgoing::{HandshakeError, Tls, TlsStream, causes, protocol};
+use crate::kit::outgoing::{CertificateFault, HandshakeError, Tls, TlsStream, causes, protocol};
 
 /// The longest time to a usable connection: look-up, TCP, proxy and TLS.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
@@ -35,8 +35,8 @@ pub(super) enum ConnectError {
     #[error("the proxy of the environment: {0}")]
     Proxy(String),
     /// The certificate of the host cannot be used: the predicate of a sentence.
-    #[error("the certificate {0}")]
-    Certificate(String),
+    #[error("the certificate {fault}")]
+    Certificate { fault: String, is_untrusted: bool },
     #[error("no connection within {} s", .0.as_secs())]
     Timeout(Duration),
 }
@@ -99,7 +99,10 @@ fn tls_error(error: HandshakeError) -> ConnectError {
     match error {
         HandshakeError::Name => ConnectError::Unreachable("the host is not a name".to_owned()),
         HandshakeError::NotTls => ConnectError::Unreachable("it does not speak TLS on this port".to_owned()),
-        HandshakeError::Certificate(fault, cause) => ConnectError::Certificate(fault.describe(&cause)),
+        HandshakeError::Certificate(fault, cause) => ConnectError::Certificate {
+            fault: fault.describe(&cause),
+            is_untrusted: fault == CertificateFault::Untrusted,
+        },
         HandshakeError::Broken(error) => ConnectError::Unreachable(error.to_string()),
     }
 }

@@ -9,6 +9,26 @@ use crate::kit::outgoing::causes;
 /// A limit of requests that ends within this time is waited for.
 const LIMITED_SHORTLY: Duration = Duration::from_secs(30);
 
+/// The credentials of a request that an upstream refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presented {
+    /// There are no credentials for the upstream.
+    Nothing,
+    Credentials,
+    /// An access token for the credentials. So the token service has accepted them.
+    Token,
+}
+
+impl Presented {
+    /// The object of a sentence about an upstream that requires credentials.
+    const fn required(self) -> &'static str {
+        match self {
+            Self::Nothing => "credentials",
+            Self::Credentials | Self::Token => "other credentials",
+        }
+    }
+}
+
 /// Why a request failed. Clones are shared by all who waited for the same request.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -29,16 +49,16 @@ pub(crate) enum Error {
     Unreachable { host: String, cause: String },
     /// The certificate of the host is not trusted, not valid now, or names another host. `fault` says which.
     #[error("the certificate of {host} {fault}")]
-    Certificate { host: String, fault: String },
+    Certificate { host: String, fault: String, is_untrusted: bool },
     #[error("{host} did not respond within {} s", after.as_secs_f32())]
     Timeout { host: String, after: Duration },
     /// The connection broke.
     #[error("the connection to {host} broke: {cause}")]
     Broken { host: String, cause: String },
-    #[error("{host} requires other credentials{}", after_colon(message))]
-    Unauthorized { host: String, message: String },
+    #[error("{host} requires {}{}", presented.required(), after_colon(message))]
+    Unauthorized { host: String, presented: Presented, message: String },
     #[error("{host} denies access{}", after_colon(message))]
-    Denied { host: String, message: String },
+    Denied { host: String, presented: Presented, message: String },
     #[error("{host} limits requests{}", after_colon(message))]
     RateLimited { host: String, retry_after: Option<Duration>, message: String },
     #[error("{host} failed with status {}{}", status.as_u16(), after_colon(message))]

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::challenge::Challenge;
-use super::{Ask, Client, Error, Login, Shared};
+use super::{Ask, Client, Error, Login, Presented, Shared, Subject};
 
 /// When a request must have its response.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +90,11 @@ impl Client {
             response = self.follow(ask, None).await?;
         }
         if response.status() != StatusCode::UNAUTHORIZED {
-            return self.classify(response).await;
+            return self.classify(ask, response).await;
         }
-        let Some(challenge) = Challenge::strongest(response.headers()) else { return self.classify(response).await };
+        let Some(challenge) = Challenge::strongest(response.headers()) else {
+            return self.classify(ask, response).await;
+        };
         if let Some(failure) = failure
             && known.as_ref() == Some(&challenge)
         {
@@ -103,11 +105,23 @@ impl Client {
         // A token that was refused is not used again.
         let authorization = self.authorization(&challenge, ask, sent.as_ref(), deadline).await?;
         if authorization.is_none() || authorization == sent {
-            return self.classify(response).await;
+            return self.classify(ask, response).await;
         }
         remembered.set(challenge);
         let response = self.follow(ask, authorization.as_ref()).await?;
-        self.classify(response).await
+        self.classify(ask, response).await
+    }
+
+    /// The credentials that the upstream gets for a subject, if it wants them.
+    pub(super) async fn presented(&self, subject: Subject<'_>) -> Presented {
+        let Shared { settings, host, challenge, .. } = &*self.shared;
+        // If the token service had refused the credentials, the request would have failed before it was sent.
+        let has_token = matches!(challenge.get(), Some(Challenge::Bearer(_)));
+        match settings.credentials.of(host, subject.repository()).await {
+            Ok(None) => Presented::Nothing,
+            Ok(Some(Login::Password { .. } | Login::IdentityToken(_))) if has_token => Presented::Token,
+            Ok(Some(_)) | Err(_) => Presented::Credentials,
+        }
     }
 
     /// The `Authorization` for a challenge of an earlier request, which is forgotten if there is no token.

@@ -5,7 +5,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Ask, Client, Effort, Error, Subject};
+use super::{Ask, Client, Effort, Error, Presented, Subject};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// The names that are requested in one page.
@@ -33,6 +33,11 @@ impl Client {
         let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|Tags { tags }| tags.unwrap_or_default());
         let names = self.pages(ask, effort, read).await?;
         Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+    }
+
+    /// Whether there are credentials for the list of repositories. Without them, it may have the public ones only.
+    pub(crate) async fn lists_with_credentials(&self) -> bool {
+        self.presented(Subject::Catalog).await != Presented::Nothing
     }
 
     /// Lists the repositories of the upstream. Returns `None` if it has no such list.

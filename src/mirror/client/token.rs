@@ -15,7 +15,7 @@ use url::{Url, form_urlencoded};
 use super::challenge::Bearer;
 use super::credentials::Login;
 use super::headers::retry_after;
-use super::{Client, Error, Settings, error_message, realm, transport};
+use super::{Client, Error, Presented, Settings, error_message, realm, transport};
 use crate::kit::bounded_map::BoundedMap;
 use crate::oci::RepositoryName;
 
@@ -168,7 +168,10 @@ async fn fetch(client: &Client, bearer: &Bearer, scope: &str, login: Option<Logi
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after: wait, message },
             status if status.is_server_error() => Error::Failed { host, status, retry_after: wait, message },
             // Other services answer 400, 401 or 403 to wrong credentials.
-            _ => Error::Unauthorized { host, message },
+            _ => {
+                let presented = if login.is_some() { Presented::Credentials } else { Presented::Nothing };
+                Error::Unauthorized { host, presented, message }
+            }
         });
     }
     let bytes = transport::collect(&host, response.into_body(), RESPONSE_BYTES_MAX, settings.idle).await?;

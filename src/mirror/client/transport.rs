@@ -106,7 +106,9 @@ fn failure(host: String, error: &legacy::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     while let Some(next) = cause {
         match next.downcast_ref::<ConnectError>() {
-            Some(ConnectError::Certificate(fault)) => return Error::Certificate { host, fault: fault.clone() },
+            Some(ConnectError::Certificate { fault, is_untrusted }) => {
+                return Error::Certificate { host, fault: fault.clone(), is_untrusted: *is_untrusted };
+            }
             Some(ConnectError::Timeout(after)) => return Error::Timeout { host, after: *after },
             Some(other @ (ConnectError::Unreachable(_) | ConnectError::Proxy(_))) => {
                 return Error::Unreachable { host, cause: other.to_string() };

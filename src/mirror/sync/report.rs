@@ -32,12 +32,15 @@ pub(crate) struct SyncReport {
     pub(crate) manifests: u64,
     /// The tags that a client pushed here.
     pub(crate) pushed_here_tags: Vec<String>,
-    /// Why tags or lists failed.
+    /// Why tags, lists or patterns failed.
     pub(crate) failures: Vec<String>,
     /// The tags that a dry run would fetch.
     pub(crate) would_fetch: Vec<String>,
     /// Why the run ended early.
     pub(crate) stopped: Option<String>,
+    /// Content that may be missing although nothing failed, and the next steps after failures.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
 }
 
 impl SyncReport {
@@ -60,6 +63,23 @@ impl SyncReport {
         if self.would_fetch.len() < NAMED_MAX {
             self.would_fetch.push(what);
         }
+    }
+
+    /// Adds a note, unless one says the same.
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.iter().any(|known| known.ends_with(&note)) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Whether a run to its end failed to find any tag that can be here.
+    pub(crate) const fn found_nothing(&self) -> bool {
+        self.stopped.is_none() && self.failed > 0 && self.unchanged + self.fetched + self.pushed_here == 0
+    }
+
+    /// The notes for the log.
+    pub(crate) fn joined_notes(&self) -> Option<String> {
+        Some(self.notes.join("; ")).filter(|notes| !notes.is_empty())
     }
 
     /// Whether everything is up to date now.

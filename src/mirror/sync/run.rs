@@ -12,8 +12,8 @@ use super::{
     ATTEMPTS, EFFORT, HASTY_ATTEMPTS, HASTY_EFFORT, IMAGES, Ownership, PAUSE, PAUSE_MAX, Patience, QUOTA_FLOOR,
     QUOTA_PAUSE, QUOTA_WAITS, SyncReport, SyncScope,
 };
-use crate::mirror::client::{self, Allowance, Client, Effort};
-use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream};
+use crate::mirror::client::{self, Allowance, Client, Effort, Presented};
+use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream, is_hub};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
 pub(super) struct Run<'a> {
@@ -151,8 +151,7 @@ impl<'a> Run<'a> {
                     if matches!(error, Error::Stopped) {
                         return self.stop(error.to_string());
                     }
-                    self.count(|report| report.fail(format!("{local}@{digest}: {error}")));
-                    self.stop_if_down(&error);
+                    self.fail(format!("{local}@{digest}: {error}"), &error);
                 }
             }
         }
@@ -186,8 +185,14 @@ impl<'a> Run<'a> {
                     Some(names) => names,
                     None => self.catalog().await,
                 };
-                let matching = names.iter().filter(|name| rule.local(name).is_some()).cloned().collect();
+                let matching: Vec<_> = names.iter().filter(|name| rule.local(name).is_some()).cloned().collect();
                 listed = Some(names);
+                // Without a list, the run ends for another reason.
+                if matching.is_empty() && !self.is_stopped() {
+                    let (pattern, host) = (rule.pattern(), self.upstream.label());
+                    let failure = format!("{pattern}: no repository of {host} matches this pattern");
+                    self.count(|report| report.fail(failure));
+                }
                 matching
             };
             for remote in remotes {
@@ -207,18 +212,26 @@ impl<'a> Run<'a> {
         let mut failure = None;
         for client in &self.upstream.clients {
             match self.patiently(|| async { Ok(client.repositories(self.effort()).await?) }).await {
-                Ok(Some(names)) => return names,
+                Ok(Some(names)) => {
+                    if !client.lists_with_credentials().await {
+                        self.count(|report| report.note(self.upstream.advice.about_public_list()));
+                    }
+                    return names;
+                }
                 Ok(None) => {}
                 Err(error) => failure = failure.or(Some(error)),
             }
         }
         let host = self.upstream.label();
-        // An upstream that is down says nothing about its lists.
-        if let Some(error) = failure.as_ref().filter(|error| is_down(error)) {
-            self.stop(error.to_string());
-            return Vec::new();
-        }
-        let why = failure.map_or_else(|| "it has no such list".to_owned(), |error| error.to_string());
+        let why = match failure {
+            None => "it has no such list".to_owned(),
+            Some(error) if lacks_list(&error, is_hub(host)) => error.to_string(),
+            Some(error) => {
+                self.advise(&error);
+                self.stop(error.to_string());
+                return Vec::new();
+            }
+        };
         self.stop(format!("{host} does not list its repositories ({why}): name them without wildcards, one by one"));
         Vec::new()
     }
@@ -241,8 +254,7 @@ impl<'a> Run<'a> {
             }
             Err(error @ Error::Stopped) => return self.stop(error.to_string()),
             Err(error) => {
-                self.count(|report| report.fail(format!("{}: cannot list the tags: {error}", place.local)));
-                self.stop_if_down(&error);
+                self.fail(format!("{}: cannot list the tags: {error}", place.local), &error);
                 return;
             }
         };
@@ -305,8 +317,7 @@ impl<'a> Run<'a> {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%name, %error, "could not synchronise a tag");
-                self.count(|report| report.fail(format!("{name}: {error}")));
-                self.stop_if_down(&error);
+                self.fail(format!("{name}: {error}"), &error);
             }
             Err(_) => self.count(|report| {
                 report.fail(format!("{name}: not complete after {} s (syncTimeout)", limit.as_secs()));
@@ -314,10 +325,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Ends the run if the whole upstream has failed, so that not every tag waits for it.
-    fn stop_if_down(&self, error: &Error) {
+    /// Counts a failure. Ends the run if the whole upstream has failed, so that not every tag waits for it.
+    fn fail(&self, failure: String, error: &Error) {
+        self.count(|report| report.fail(failure));
+        self.advise(error);
         if is_down(error) {
             self.stop(error.to_string());
+        }
+    }
+
+    /// Notes the next step after an error.
+    fn advise(&self, error: &Error) {
+        if let Some(advice) = self.upstream.advice.about(error) {
+            self.count(|report| report.note(advice.to_owned()));
         }
     }
 
@@ -398,5 +418,20 @@ fn is_down(error: &Error) -> bool {
         Error::Upstream(error) => error.is_of_host() || matches!(error, client::Error::BackedOff { .. }),
         Error::Stopped => true,
         _ => false,
+    }
+}
+
+/// Whether an upstream has no list of its repositories, or none for credentials that it accepts. Docker Hub refuses its
+/// list as if other credentials would help.
+fn lacks_list(error: &Error, is_hub: bool) -> bool {
+    let Error::Upstream(error) = error else { return false };
+    match error {
+        client::Error::Unauthorized { presented, .. } => match presented {
+            Presented::Nothing => is_hub,
+            Presented::Credentials => false,
+            Presented::Token => true,
+        },
+        client::Error::Denied { presented, .. } => is_hub || *presented != Presented::Nothing,
+        error => error.is_method(),
     }
 }

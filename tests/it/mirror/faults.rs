@@ -69,7 +69,7 @@ fn faults() -> Vec<Expected> {
         fault("slow (3 s)", Mode::Slow(Duration::from_secs(3)), true, 200, ""),
         fault("hanging", Mode::Hang, true, 504, "did not respond"),
         fault("429 with Retry-After", Mode::Limit(600), true, 502, "limits requests"),
-        fault("401", Mode::Status(401), true, 502, "requires other credentials"),
+        fault("401", Mode::Status(401), true, 502, "requires credentials"),
         fault("403", Mode::Status(403), true, 502, "denies access"),
         fault("500", Mode::Status(500), true, 502, "status 500"),
         fault("503", Mode::Status(503), true, 502, "status 503"),

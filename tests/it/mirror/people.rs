@@ -27,10 +27,14 @@ struct Scene {
 
 impl Scene {
     async fn new(keys: &str) -> Self {
-        let upstream = TestRegistry::open().await;
+        Self::of(TestRegistry::open().await, "", keys).await
+    }
+
+    /// `sync` are keys before those of the upstream.
+    async fn of(upstream: TestRegistry, sync: &str, keys: &str) -> Self {
         let between = Between::before(upstream.running.address()).await;
         let config = format!(
-            "http.open = true\n[[extensions.sync.registries]]\nurls = ['http://{}']\nmaxRetries = 0\n{keys}\n",
+            "http.open = true\n{sync}[[extensions.sync.registries]]\nurls = ['http://{}']\nmaxRetries = 0\n{keys}\n",
             between.address
         );
         Self { upstream, between, root: tempfile::tempdir().unwrap(), config }
@@ -97,7 +101,9 @@ async fn a_command_synchronises_with_a_running_and_a_stopped_registry() {
     assert_eq!((&missing["reference"], &missing["stored"]), (&"up/team/app:2".into(), &Value::Null));
     assert!(missing["why"].as_str().unwrap().contains("onDemand is false"), "{missing}");
     let elsewhere = scene.json(&["mirror", "explain", "elsewhere/app:1"]);
-    assert!(elsewhere["why"].as_str().unwrap().starts_with("no rule leads to elsewhere/app"), "{elsewhere}");
+    let why = elsewhere["why"].as_str().unwrap();
+    assert!(why.starts_with("no rule leads to elsewhere/app"), "{elsewhere}");
+    assert!(why.ends_with(&format!("Mirrored are: team/** of {host}")), "{elsewhere}");
     let absent = scene.coracle(&["mirror", "sync", "up/team/app:absent"]);
     assert_eq!(absent.code, Some(1), "{absent:?}");
     assert!(absent.stderr.contains("up/team/app:absent: the upstream does not have it"), "{absent:?}");
@@ -114,6 +120,81 @@ async fn a_command_synchronises_with_a_running_and_a_stopped_registry() {
     let unknown = scene.coracle(&["mirror", "sync", "elsewhere"]);
     assert_eq!(unknown.code, Some(1));
     assert!(unknown.stderr.contains("nothing is mirrored under \"elsewhere\""), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_that_matches_no_repository_is_reported_and_stays_in_the_status() {
+    let scene = Scene::new(POLLED).await;
+    let pusher = scene.upstream.anonymous();
+    push_image(&pusher, "other/app", "1", 1).await;
+    let _running = scene.start();
+    let host = scene.host();
+    let unmatched = format!("team/**: no repository of {host} matches this pattern");
+    let note = format!(
+        "without credentials, only public repositories were listed; name a file with credentials for {host} in \
+         extensions.sync.credentialsFile"
+    );
+    let synced = scene.coracle(&["mirror", "sync"]);
+    assert_eq!(synced.code, Some(1), "{synced:?}");
+    let status = scene.done(&["mirror", "status"]);
+    for part in [&unmatched, &note] {
+        assert!(synced.stderr.contains(part), "{part} is not in {synced:?}");
+        assert!(status.contains(part), "{part} is not in {status}");
+    }
+    push_image(&pusher, "team/app", "1", 2).await;
+    let synced = scene.done(&["mirror", "sync"]);
+    assert!(synced.contains("1 tag in 1 repository, 1 fetched"), "{synced}");
+    let status = scene.done(&["mirror", "status"]);
+    assert!(status.contains(&note) && !status.contains(&unmatched), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_lead_to_their_file_and_not_to_names_without_wildcards() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("upstreams.json");
+    let upstream = TestRegistry::with_users().await;
+    push_image(&upstream.user(ALICE), "alice/app", "1", 1).await;
+    let sync = format!("[extensions.sync]\ncredentialsFile = '{}'\n", file.display());
+    let keys = "onDemand = true\npollInterval = '8760h'\ncontent = [{ prefix = 'alice/**', destination = '/up' }]";
+    let scene = Scene::of(upstream, &sync, keys).await;
+    let host = scene.host();
+    let write = |password: &str| {
+        let entries = serde_json::json!({ &host: { "username": ALICE.0, "password": password } });
+        std::fs::write(&file, entries.to_string()).unwrap();
+    };
+    write("an old password");
+    let running = scene.start();
+    let advice = format!("check the credentials for {host} in {} (extensions.sync.credentialsFile)", file.display());
+    let refused = scene.coracle(&["mirror", "sync"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("requires other credentials") && refused.stderr.contains(&advice), "{refused:?}");
+    assert!(!refused.stderr.contains("wildcards"), "{refused:?}");
+    let status = scene.done(&["mirror", "status"]);
+    assert!(status.contains(&advice), "{status}");
+    // A pull fails for the same reason, and the explanation knows it.
+    running.anonymous().get("/v2/up/alice/app/manifests/1").send().await.status(502);
+    let explained = scene.done(&["mirror", "explain", "up/alice/app:1"]);
+    for part in ["not stored: the last pull failed", "requires other credentials", &advice] {
+        assert!(explained.contains(part), "{part} is not in {explained}");
+    }
+    let outside = scene.coracle(&["mirror", "explain", &format!("{host}/library/hello")]);
+    assert!(outside.stderr.contains(&format!("no rule leads to {host}/library/hello")), "{outside:?}");
+    assert!(outside.stderr.contains(&format!("Mirrored are: alice/** of {host}")), "{outside:?}");
+    write(ALICE.1);
+    let synced = scene.done(&["mirror", "sync"]);
+    assert!(synced.contains("1 fetched"), "{synced}");
+    let explained = scene.done(&["mirror", "explain", "up/alice/app:1"]);
+    assert!(!explained.contains("failed"), "{explained}");
+    // An upstream may have no list although it accepts the credentials.
+    for status in [403, 404, 405] {
+        scene.between.set(Mode::Status(status));
+        let unlisted = scene.coracle(&["mirror", "sync"]);
+        assert_eq!(unlisted.code, Some(1), "{unlisted:?}");
+        for part in ["does not list its repositories", "name them without wildcards"] {
+            assert!(unlisted.stderr.contains(part), "{status}: {unlisted:?}");
+        }
+        assert!(!unlisted.stderr.contains("credentialsFile"), "{status}: {unlisted:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Upstreams with TLS: their certificates, HTTP/2, and proxies on the way.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coracle::config::Config;
@@ -67,21 +67,66 @@ async fn an_upstream_with_its_own_authority_is_reached_over_http_2() {
     assert_eq!(between.total(), requests, "no request is sent to a host that is not trusted");
 }
 
+/// Writes a certificate of 127.0.0.1 that signs itself, as `openssl req -x509` makes it: `cert.pem` with `key.pem`, and
+/// `trusted/ca.crt`. `change` may change it. Returns `trusted`.
+fn self_signed(directory: &Path, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
+    let trusted = directory.join("trusted");
+    std::fs::create_dir(&trusted).unwrap();
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    for file in ["trusted/ca.crt", "cert.pem"] {
+        std::fs::write(directory.join(file), &certificate).unwrap();
+    }
+    std::fs::write(directory.join("key.pem"), key.serialize_pem()).unwrap();
+    trusted
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_trusted_leads_to_the_directory_for_certificates() {
+    let upstream = TestRegistry::open().await;
+    push_image(&upstream.anonymous(), "app", "1", 5).await;
+    let directory = tempfile::tempdir().unwrap();
+    let trusted = self_signed(directory.path(), |_| {});
+    let between = Between::with_tls(upstream.running.address(), directory.path()).await;
+    let host = between.address;
+    let sync = |name: &str, more: &str| {
+        let root = directory.path().join(name);
+        let _running = Program::serve_with(&root, &config(host, more)).arg("--open").start();
+        let file = root.join("coracle.toml");
+        Program::new(["mirror", "sync", "--root"]).arg(&root).arg("--config").arg(file).run()
+    };
+    let synced = sync("one", "pollInterval = '8760h'");
+    let imported =
+        Program::new(["import", "--root"]).arg(directory.path().join("two")).arg(format!("https://{host}")).run();
+    for (done, said) in [(&synced, &synced.stderr), (&imported, &imported.stdout)] {
+        assert_eq!(done.code, Some(1), "{done:?}");
+        for part in [
+            &format!("the certificate of {host} is not trusted"),
+            "note: to trust a self-signed certificate, or an authority of your own, name a directory with its file NAME.crt",
+            &format!(
+                "(extensions.sync.registries.*.certDir for {host}), or add it to the certificates that the system"
+            ),
+        ] {
+            assert!(said.contains(part), "{part:?} is not in {done:?}");
+        }
+        assert!(!said.contains("wildcards"), "{done:?}");
+    }
+    assert!(imported.stdout.contains("Follow the note, and run the command again"), "{imported:?}");
+    // The note is right.
+    let synced = sync("three", &format!("pollInterval = '8760h'\ncertDir = '{}'", trusted.display()));
+    assert!(synced.code == Some(0) && synced.stdout.contains("1 fetched"), "{synced:?}");
+}
+
 #[tokio::test]
 async fn an_expired_certificate_is_reported_with_its_date() {
     let upstream = TestRegistry::open().await;
     let directory = tempfile::tempdir().unwrap();
-    let trusted = directory.path().join("trusted");
-    std::fs::create_dir(&trusted).unwrap();
-    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2019, 2, 1), rcgen::date_time_ymd(2020, 2, 1));
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap().pem();
-    for file in ["trusted/ca.crt", "cert.pem"] {
-        std::fs::write(directory.path().join(file), &certificate).unwrap();
-    }
-    std::fs::write(directory.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let trusted = self_signed(directory.path(), |params| {
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2019, 2, 1), rcgen::date_time_ymd(2020, 2, 1));
+    });
     let between = Between::with_tls(upstream.running.address(), directory.path()).await;
     let mirror = mirror(between.address, &format!("certDir = '{}'", trusted.display())).await;
     let answer = mirror.anonymous().get("/v2/up/app/manifests/1").send().await.status(502);

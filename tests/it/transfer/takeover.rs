@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::registry::{push, stored};
 use super::written::Distribution;
-use super::{docker_registry, pull, serve, succeeds};
+use super::{docker_registry, publish, pull, serve, succeeds};
 use crate::clients::home::needs;
 use crate::support::content::{bytes, descriptor, image, noise, push_blob, put_manifest, sha256};
 use crate::support::http::Caller;
@@ -226,4 +226,38 @@ async fn tags_and_referrers_that_clients_push_to_the_old_registry_are_listed() {
     assert!(found.header("warning").is_some());
     let tags = running.anonymous().get("/v2/team/app/tags/list").send().await.status(200);
     assert!(tags.json()["tags"].as_array().unwrap().contains(&json!("1")) && tags.header("warning").is_some());
+}
+
+#[tokio::test]
+async fn a_takeover_that_finds_nothing_is_not_done_and_names_the_credentials() {
+    let place = tempfile::tempdir().unwrap();
+    let (old, root) = (place.path().join("old"), place.path().join("data"));
+    let source = Program::serve(&old).with_admin().start();
+    let image = push(&source.user(ADMIN), "team/app", "1", &[b"one"]).await;
+    let running = Program::serve(&root).arg("--open").arg("--takeover-from").arg(source.url()).start();
+    running.wait_for("the takeover has found nothing, and asks again later");
+    // A second run fails in the same way.
+    let runs = || running.stderr().matches("the takeover has found nothing").count();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while runs() < 3 {
+        assert!(Instant::now() < deadline, "{}", running.stderr());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let state = takeover(&root);
+    assert_eq!((&state["done"], &state["found_nothing"]), (&json!(false), &json!(true)), "{state}");
+    let shown = Program::new(["import", "--status", "--root"]).arg(&root).run();
+    let credentials =
+        format!("name a file with credentials for {} in extensions.sync.credentialsFile", source.address());
+    let note = format!("without credentials, only public repositories were listed; {credentials}");
+    for part in ["not done: nothing was found there", &note] {
+        assert!(shown.stdout.contains(part), "{part:?} is not in {shown:?}");
+    }
+    assert!(running.stderr().contains(&credentials) && !running.stderr().contains("the takeover is done"));
+    // It is asked again, and the note stays.
+    publish(&source.user(ADMIN), "team/app").await;
+    done(&root).await;
+    pull(&running.anonymous(), "team/app", "1", &image).await;
+    let shown = Program::new(["import", "--status", "--root"]).arg(&root).run();
+    assert!(shown.stdout.contains("done at") && shown.stdout.contains(&note), "{shown:?}");
+    running.wait_for("the takeover may lack content of the other registry");
 }
