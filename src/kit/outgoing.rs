@@ -56,8 +56,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(4);
 /// The reason for which a build without the feature `tls` does not support `https://`.
 pub(crate) const LACKS_TLS: &str = "https:// needs TLS, and this program was built without the feature tls";
 
-/// The words of rustls for a certificate that no trusted authority signed.
-const UNKNOWN_ISSUER: &str = "UnknownIssuer";
+/// The cause of [`HandshakeError::Certificate`] if no trusted authority signed the certificate.
+const UNKNOWN_AUTHORITY: &str = "self-signed, or signed by an unknown authority";
 
 const USER_AGENT: &str = concat!("coracle/", env!("CARGO_PKG_VERSION"));
 
@@ -157,9 +157,7 @@ impl CertificateFault {
     /// The predicate of a sentence about the certificate. `cause` is that of [`HandshakeError::Certificate`].
     pub(crate) fn describe(self, cause: &str) -> String {
         match self {
-            Self::Untrusted if cause.ends_with(UNKNOWN_ISSUER) => {
-                "is not trusted: it is self-signed, or signed by an unknown authority".to_owned()
-            }
+            Self::Untrusted if cause == UNKNOWN_AUTHORITY => format!("is not trusted: it is {cause}"),
             Self::Untrusted => format!("is not trusted: {cause}"),
             Self::OtherName => format!("is not for this name, but for {cause}"),
             Self::Expired(until) => format!("expired at {}", minute(until)),

@@ -56,11 +56,8 @@ pub(super) fn small_bytes() -> ByteBudget {
 /// they are sent. If too many others are unsent, each has a place, and these are limited.
 pub(super) fn needs_no_place(body: &mut Body, small: &ByteBudget) -> bool {
     let bytes = body.length();
-    if bytes == 0 || body.has_files() || bytes > SMALL_BYTES_MAX {
-        return bytes == 0;
-    }
-    let reserved = small.try_reserve(bytes);
-    reserved.map(|reserved| body.hold(reserved)).is_some()
+    let is_small = !body.has_files() && bytes <= SMALL_BYTES_MAX;
+    is_small && small.try_reserve(bytes).map(|reserved| body.hold(reserved)).is_some()
 }
 
 /// Returns a builder of connections, which run at most `requests` at once, by `executor`. One without requests for `idle`

@@ -251,10 +251,7 @@ impl Maintenance {
         }
         loop {
             let follow = |shared: &Shared| {
-                let now = shared.stores().steady_time();
-                if shared.accounts().is_file_due(now) {
-                    shared.accounts().follow_file(now);
-                }
+                shared.accounts().follow_file(shared.stores().steady_time());
                 Ok::<_, Infallible>(())
             };
             self.run(what, follow).await;

@@ -42,9 +42,7 @@ fn no_response(error: &outgoing::Error) -> String {
     let outgoing::Error::Certificate { host, fault: CertificateFault::Untrusted, cause } = error else {
         return printable(&error.to_string());
     };
-    let is_unknown = ["UnknownIssuer", "CaUsedAsEndEntity"].iter().any(|error| cause.contains(error));
-    let why = if is_unknown { "self-signed, or signed by an unknown authority" } else { cause };
-    format!("the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(why))
+    format!("the certificate of {host} is not trusted ({}): name it with --ca FILE", printable(cause))
 }
 
 /// The ways to sign in.

@@ -131,7 +131,8 @@ impl Accounts {
             row.gone.is_none() && every(&row.provider).is_some_and(|every| now.since(row.checked) >= every)
         };
         let mut old: Vec<_> = users.into_iter().filter(|(_, row)| is_old(row)).collect();
-        old.sort_by_cached_key(|(name, row)| (last.get(&row.provider).is_some_and(|last| name <= last), name.clone()));
+        // They are in the order of their names, and stay so.
+        old.sort_by_key(|(name, row)| last.get(&row.provider).is_some_and(|last| name <= last));
         let mut due = Vec::<DueFederatedUser>::new();
         let mut counts = HashMap::<String, usize>::new();
         for (name, row) in old {

@@ -75,18 +75,17 @@ impl Accounts {
         Ok(())
     }
 
-    /// Whether [`Accounts::follow_file`] has work. Looks at the file's metadata only.
-    pub(crate) fn is_file_due(&self, now: SteadyTime) -> bool {
-        let Some(file) = &self.htpasswd else { return false };
-        // A network file system may hang, and others need the state.
-        let stamp = file.stamp();
-        self.file_state().is_due(stamp, now)
+    /// Whether [`Accounts::follow_file`] has work.
+    #[cfg(test)]
+    fn is_file_due(&self, now: SteadyTime) -> bool {
+        self.htpasswd.as_ref().is_some_and(|file| self.file_state().is_due(file.stamp(), now))
     }
 
     /// Reads the file again if it has changed. If it is unreadable, the users stay, because a file is missing for a
     /// moment while it is replaced.
     pub(crate) fn follow_file(&self, now: SteadyTime) {
         let Some(file) = &self.htpasswd else { return };
+        // Without the state, which others need: a network file system may hang.
         let stamp = file.stamp();
         if !self.file_state().is_due(stamp, now) {
             return;

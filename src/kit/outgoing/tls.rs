@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 pub(crate) use tokio_rustls::client::TlsStream;
 
-use super::{CertificateFault, Error, HandshakeError, Trust};
+use super::verifier::is_authority;
+use super::{CertificateFault, Error, HandshakeError, Trust, UNKNOWN_AUTHORITY};
 use crate::kit::text::some_of;
 
 /// How many names of a certificate a message has.
@@ -50,17 +51,18 @@ impl HandshakeError {
                 Self::Certificate(CertificateFault::OtherName, names(presented))
             }
             Some(error) => {
-                let mut why = error.to_string();
-                // The words of the library for the usual certificate that signs itself.
-                if why.contains("CaUsedAsEndEntity") {
-                    "it is self-signed, or of an unknown authority (it says that it is an authority itself)"
-                        .clone_into(&mut why);
-                }
+                let why = if is_unknown(error) { UNKNOWN_AUTHORITY.to_owned() } else { error.to_string() };
                 Self::Certificate(CertificateFault::of(error), why)
             }
             None => Self::Broken(error),
         }
     }
+}
+
+/// Whether no trusted authority signed a certificate. The usual certificate that signs itself says that it is an authority.
+fn is_unknown(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(error) = error else { return false };
+    *error == CertificateError::UnknownIssuer || is_authority(error)
 }
 
 /// The names of a certificate, such as `DnsName("registry.example")`, as people write them.

@@ -83,6 +83,11 @@ enum Verifier {
     Any(Arc<CryptoProvider>),
 }
 
+/// Whether the certificate of a server is refused because it is that of an authority.
+pub(super) fn is_authority(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(why) if why.0.to_string() == CA_AS_SERVER)
+}
+
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -94,9 +99,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Self::Authorities { webpki, given } = self else { return Ok(ServerCertVerified::assertion()) };
         match webpki.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
-                if why.0.to_string() == CA_AS_SERVER && given.contains(certificate) =>
-            {
+            Err(rustls::Error::InvalidCertificate(error)) if is_authority(&error) && given.contains(certificate) => {
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }

@@ -37,14 +37,12 @@ impl Maintenance {
                     failures = 0;
                     let (tags, fetched, bytes) = (report.tags, report.fetched, report.bytes);
                     let (repositories, notes) = (report.repositories, report.joined_notes());
-                    let notes = notes.as_deref();
                     tracing::info!(host, repositories, tags, fetched, bytes, notes, "synchronised with an upstream");
                 }
                 Ok(report) => {
                     failures += 1;
                     let (tags, failed, stopped) = (report.tags, report.failed, report.stopped.as_deref());
-                    let (failure, notes) = (report.failures.first().map(String::as_str), report.joined_notes());
-                    let notes = notes.as_deref();
+                    let (failure, notes) = (report.failures.first(), report.joined_notes());
                     tracing::warn!(
                         host,
                         tags,
@@ -73,8 +71,7 @@ impl Maintenance {
             match mirror.synchronise(at, &SyncScope::All, Patience::Schedule, false).await {
                 Ok(report) => {
                     let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
-                    let (failure, notes) = (report.failures.first().map(String::as_str), report.joined_notes());
-                    let notes = notes.as_deref();
+                    let (failure, notes) = (report.failures.first(), report.joined_notes());
                     if self.shared.note_takeover(&report, failures.as_deref()) {
                         tracing::info!(tags, failed, "the takeover is done: restart without --takeover-from");
                         if let Some(notes) = notes {

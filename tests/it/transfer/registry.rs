@@ -1,6 +1,6 @@
 //! Imports from running registries.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{command, create, docker_registry, is_partial, publish, pull, serve, 
 use crate::clients::home::needs;
 use crate::support::content::{bytes, descriptor, image, index, noise, push_blob, put_manifest, sha256};
 use crate::support::http::Caller;
-use crate::support::process::{ADMIN, Finished, Program};
+use crate::support::process::{ADMIN, Finished, Program, Running};
 
 /// The layers that an image of the old registry has, in the store of that registry.
 pub(super) fn stored(store: &Distribution, repository: &str, tag: &str, layers: &[&[u8]]) -> Value {
@@ -146,21 +146,39 @@ async fn credentials_come_from_the_files_of_podman_and_docker() {
     assert!(!running.stderr().contains(ADMIN.1) && !done.stderr.contains(ADMIN.1));
 }
 
-/// Imports as a person whose files of credentials are in an empty directory.
-fn import_from(home: &Path, root: &Path, arguments: &[&str]) -> Finished {
-    let program = Program::new(["import", "--root"]).arg(root).args(arguments);
-    program.env("DOCKER_CONFIG", home).env("REGISTRY_AUTH_FILE", home.join("auth.json")).run()
+/// A registry that requires credentials, with an image, and a person whose files of credentials are in a new directory.
+struct Private {
+    home: tempfile::TempDir,
+    source: Running,
+    host: String,
+}
+
+impl Private {
+    async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let source = Program::serve(&home.path().join("old")).with_admin().start();
+        push(&source.user(ADMIN), "team/app", "1", &[b"one"]).await;
+        let host = source.address().to_string();
+        Self { home, source, host }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    fn import(&self, images: &str) -> Finished {
+        let images = format!("docker://{}{images}", self.host);
+        let program = Program::new(["import", "--root"]).arg(self.file("data")).arg(images);
+        program.env("DOCKER_CONFIG", self.home.path()).env("REGISTRY_AUTH_FILE", self.file("auth.json")).run()
+    }
 }
 
 #[tokio::test]
 async fn an_import_without_credentials_says_so_and_fails_if_it_finds_nothing() {
-    let place = tempfile::tempdir().unwrap();
-    let (old, root) = (place.path().join("old"), place.path().join("data"));
-    let source = Program::serve(&old).with_admin().start();
-    push(&source.user(ADMIN), "team/app", "1", &[b"one"]).await;
-    push(&source.user(ADMIN), "open/app", "1", &[b"two"]).await;
-    let host = source.address().to_string();
-    let import = |images: &str| import_from(place.path(), &root, &[&format!("docker://{host}{images}")]);
+    let private = Private::new().await;
+    let (admin, host) = (private.source.user(ADMIN), &private.host);
+    push(&admin, "open/app", "1", &[b"two"]).await;
+    let import = |images| private.import(images);
     let has = |done: &Finished, code: i32, parts: &[&str]| {
         assert_eq!(done.code, Some(code), "{done:?}");
         for part in parts {
@@ -168,7 +186,7 @@ async fn an_import_without_credentials_says_so_and_fails_if_it_finds_nothing() {
         }
     };
     let public = "note: without credentials, only public repositories were listed; no credentials for";
-    let files = ["auth.json", "config.json"].map(|name| place.path().join(name).display().to_string());
+    let files = ["auth.json", "config.json"].map(|name| private.file(name).display().to_string());
     let files = format!("no credentials for {host} were found in {}, {}: run", files[0], files[1]);
     let login = format!("`podman login {host}` or `docker login {host}`, or name a file with --authfile");
     let unmatched = |pattern: &str| format!("{pattern}: no repository of {host} matches this pattern");
@@ -178,23 +196,19 @@ async fn an_import_without_credentials_says_so_and_fails_if_it_finds_nothing() {
     has(&named, 1, &["imported: nothing", &files, &login]);
     assert!(!named.stdout.contains("other credentials"), "{named:?}");
     // A part of the repositories is public.
-    publish(&source.user(ADMIN), "open/app").await;
+    publish(&admin, "open/app").await;
     has(&import(""), 0, &["1 tag", public, &files, &login]);
     has(&import("/team/**"), 1, &[&unmatched("team/**"), public]);
 }
 
 #[tokio::test]
 async fn refused_credentials_of_an_import_are_named_with_their_file() {
-    let place = tempfile::tempdir().unwrap();
-    let (old, root) = (place.path().join("old"), place.path().join("data"));
-    let source = Program::serve(&old).with_admin().start();
-    push(&source.user(ADMIN), "team/app", "1", &[b"one"]).await;
-    let host = source.address().to_string();
-    let auth = place.path().join("auth.json");
+    let private = Private::new().await;
+    let (auth, host) = (private.file("auth.json"), &private.host);
     let entry = json!({ "username": ADMIN.0, "password": "an old password" });
-    std::fs::write(&auth, json!({ "auths": { &host: entry } }).to_string()).unwrap();
+    std::fs::write(&auth, json!({ "auths": { host: entry } }).to_string()).unwrap();
     for images in ["", "/team/**", "/team/app"] {
-        let done = import_from(place.path(), &root, &[&format!("docker://{host}{images}")]);
+        let done = private.import(images);
         assert_eq!(done.code, Some(1), "{done:?}");
         let advice = format!("note: check the credentials for {host} in {}: ", auth.display());
         assert!(done.stdout.contains("requires other credentials") && done.stdout.contains(&advice), "{done:?}");
