@@ -14,17 +14,17 @@
 mod counts;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
 
 use self::counts::Counts;
+use self::waiting::{Queue, Waiting};
 use crate::config::{Limits, Network};
 use crate::http::Arriving;
 use crate::kit::network::client_network;
@@ -32,10 +32,6 @@ use crate::kit::network::client_network;
 /// The reserve is a sixteenth of the limit, within these bounds.
 const RESERVE_MIN: usize = 4;
 const RESERVE_MAX: usize = 64;
-/// One address may have at least as many waiting requests.
-const WAITING_SHARE_MIN: usize = 2;
-/// A request that finds no free place waits this long for one.
-const PLACE_WAIT: Duration = Duration::from_secs(10);
 
 /// All connections of one server.
 #[derive(Debug)]
@@ -44,8 +40,6 @@ pub(super) struct Connections {
     state: Mutex<State>,
     /// Notified when there may be room again, because a connection has ended or become idle.
     room_made: Notify,
-    /// Notified when a place is free again.
-    freed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,18 +50,6 @@ struct ConnectionLimits {
     share: usize,
     /// Connections beyond the limit.
     reserve: usize,
-}
-
-impl ConnectionLimits {
-    /// The most requests that wait for a place. The rest of the reserve is for heads and probes.
-    const fn waiting(self) -> usize {
-        self.reserve / 2
-    }
-
-    /// The most such requests of one address. Others must be able to wait as well.
-    fn waiting_share(self) -> usize {
-        WAITING_SHARE_MIN.max(self.waiting() / 2)
-    }
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +66,7 @@ struct State {
     /// meanwhile, so there may be too many for a moment when the bodies have arrived.
     lent: Counts,
     /// Requests that wait for a place.
-    waiting: Counts,
+    waiting: Queue,
     /// Whether the last check found no room, so that a task may wait for [`Connections::room_made`].
     is_full: bool,
     /// Counts up with every connection that begins or becomes idle.
@@ -128,7 +110,7 @@ struct HandleInner {
 #[derive(Debug)]
 pub(super) struct InFlight {
     connection: ConnectionHandle,
-    /// Changes only while the state is locked.
+    /// Changes while the state is locked, or by the one task that waits for the place.
     has_place: AtomicBool,
 }
 
@@ -140,7 +122,7 @@ impl Connections {
             share => share,
         };
         let limits = ConnectionLimits { total, share, reserve: (total / 16).clamp(RESERVE_MIN, RESERVE_MAX) };
-        Self { limits, state: Mutex::default(), room_made: Notify::new(), freed: Notify::new() }
+        Self { limits, state: Mutex::default(), room_made: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -178,13 +160,6 @@ impl Connections {
         state.idle_number = idle_number;
         if state.is_full {
             self.room_made.notify_waiters();
-        }
-    }
-
-    /// Wakes the requests that wait for a place, because one is free.
-    fn note_free(&self, state: &State) {
-        if state.waiting.total() > 0 {
-            self.freed.notify_waiters();
         }
     }
 
@@ -377,7 +352,7 @@ impl InFlight {
         let mut state = connections.lock();
         if self.has_place.swap(false, Ordering::Relaxed) {
             state.places.remove(*address);
-            connections.note_free(&state);
+            state.give_places(connections.limits);
         }
     }
 
@@ -395,17 +370,10 @@ impl InFlight {
     /// Waits for a place. Returns false if too many requests wait already, or the wait takes too long.
     pub(super) async fn wait_for_place(&self) -> bool {
         let HandleInner { connections, address, .. } = &*self.connection.0;
-        let Some(_waiting) = Waiting::begin(connections, *address) else { return false };
-        let deadline = Instant::now() + PLACE_WAIT;
-        loop {
-            let freed = connections.freed.notified();
-            if self.take_place() {
-                return true;
-            }
-            if timeout_at(deadline, freed).await.is_err() {
-                return false;
-            }
-        }
+        let Some(waiting) = Waiting::begin(connections, *address) else { return false };
+        let has_place = waiting.place().await;
+        self.has_place.store(has_place, Ordering::Relaxed);
+        has_place
     }
 }
 
@@ -417,7 +385,7 @@ impl Drop for InFlight {
         connections.note_idle(&mut state, *index);
         if *self.has_place.get_mut() {
             state.places.remove(*address);
-            connections.note_free(&state);
+            state.give_places(connections.limits);
         }
     }
 }
@@ -428,7 +396,7 @@ impl Arriving for HandleInner {
         state.entry(self.index).arriving += 1;
         state.lent.add(self.address);
         self.connections.note_idle(&mut state, self.index);
-        self.connections.note_free(&state);
+        state.give_places(self.connections.limits);
     }
 
     fn end(&self) {
@@ -444,29 +412,5 @@ impl Drop for HandleInner {
     fn drop(&mut self) {
         self.connections.lock().remove(self.index);
         self.connections.room_made.notify_waiters();
-    }
-}
-
-/// Counts a request that waits for a place, until this is dropped.
-struct Waiting<'a> {
-    connections: &'a Connections,
-    address: Option<IpAddr>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(connections: &'a Connections, address: Option<IpAddr>) -> Option<Self> {
-        let (mut state, limits) = (connections.lock(), connections.limits);
-        let waiting = &mut state.waiting;
-        let may_wait = waiting.total() < limits.waiting() && waiting.of(address) < limits.waiting_share();
-        may_wait.then(|| {
-            waiting.add(address);
-            Self { connections, address }
-        })
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.connections.lock().waiting.remove(self.address);
     }
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use futures_util::FutureExt;
+
+use super::waiting::PLACE_WAIT;
 use super::*;
 
 fn connections(total: usize) -> Arc<Connections> {
@@ -54,7 +57,7 @@ async fn one_address_leaves_others_the_chance_to_wait() {
     assert_eq!(second.len(), RESERVE_MAX / 4);
     drop((first, second, held));
     let state = connections.lock();
-    assert_eq!((state.waiting.total(), state.places.total()), (0, 0));
+    assert_eq!((state.waiting.len(), state.places.total()), (0, 0));
 }
 
 #[tokio::test]
@@ -77,4 +80,36 @@ async fn bodies_of_unknown_clients_that_arrive_leave_their_places_to_others() {
     drop(next);
     let state = connections.lock();
     assert_eq!((state.lent.total(), state.places.total()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn free_places_go_to_those_who_wait_in_the_order_of_their_arrival() {
+    let connections = connections(256);
+    let [busy, other, third] = [0, 1, 2].map(|number| connections.open(Some(address(number)), &[]).unwrap());
+    let mut of_busy: Vec<_> = (0..192).map(|_| busy.request()).collect();
+    let mut of_other: Vec<_> = (0..64).map(|_| other.request()).collect();
+    let requests = [busy.request(), other.request(), third.request()];
+    let [mut first, mut second, mut last] = requests.each_ref().map(|request| Box::pin(request.wait_for_place()));
+    for waiting in [&mut first, &mut second, &mut last] {
+        assert_eq!(waiting.now_or_never(), None);
+    }
+
+    // The busy client is first, but uses its share. So the place is the second one's, and not that of a new request.
+    drop(of_other.pop());
+    assert!(!third.request().take_place());
+    assert_eq!((&mut first).now_or_never(), None);
+    assert_eq!((&mut last).now_or_never(), None);
+    // It leaves before it takes the place.
+    drop(second);
+    assert_eq!(last.now_or_never(), Some(true));
+    drop(of_busy.pop());
+    assert_eq!(first.now_or_never(), Some(true));
+
+    let refused = third.request();
+    let begin = tokio::time::Instant::now();
+    assert!(!refused.wait_for_place().await);
+    assert_eq!(begin.elapsed(), PLACE_WAIT);
+    drop((refused, requests, of_busy, of_other));
+    let state = connections.lock();
+    assert_eq!((state.waiting.len(), state.places.total()), (0, 0));
 }
