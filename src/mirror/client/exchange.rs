@@ -4,6 +4,9 @@
 //! token cannot be fetched any more, the challenge is forgotten: the token service may have moved, or the upstream may
 //! need no token now. The upstream is asked without one, and its response says what to do. An upstream that works gets no
 //! further request.
+//!
+//! The list of repositories gets the credentials without a challenge. A registry with public repositories sends none, and
+//! lists only those.
 
 use std::time::Duration;
 
@@ -56,6 +59,13 @@ impl Remembered {
     }
 }
 
+impl Subject<'_> {
+    /// The challenge that a request meets before the upstream sends one.
+    fn first_challenge(self) -> Option<Challenge> {
+        matches!(self, Self::Catalog).then_some(Challenge::Basic)
+    }
+}
+
 /// Forgets a challenge when it is dropped, also if the request is given up while the token service does not respond.
 struct Doubt<'a> {
     remembered: &'a Remembered,
@@ -74,10 +84,10 @@ impl Client {
     /// Sends a request once, with the credentials that the upstream wants.
     pub(super) async fn exchange(&self, ask: &Ask<'_>, deadline: Deadline) -> Result<Response<Incoming>, Error> {
         let remembered = &self.shared.challenge;
-        let known = remembered.get();
+        let known = remembered.get().or_else(|| ask.subject.first_challenge());
         let (sent, failure) = match self.known_authorization(known.as_ref(), ask, deadline).await {
             Ok(sent) => (sent, None),
-            Err(error) if deadline.has_passed() => return Err(error),
+            Err(error) if deadline.has_passed() || known == ask.subject.first_challenge() => return Err(error),
             Err(error) => (None, Some(error)),
         };
         let mut response = self.follow(ask, sent.as_ref()).await?;

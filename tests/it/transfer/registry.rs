@@ -166,6 +166,12 @@ impl Private {
         self.home.path().join(name)
     }
 
+    /// Writes the credentials of the admin for later imports.
+    fn log_in(&self, password: &str) {
+        let entry = json!({ "username": ADMIN.0, "password": password });
+        std::fs::write(self.file("auth.json"), json!({ "auths": { &self.host: entry } }).to_string()).unwrap();
+    }
+
     fn import(&self, images: &str) -> Finished {
         let images = format!("docker://{}{images}", self.host);
         let program = Program::new(["import", "--root"]).arg(self.file("data")).arg(images);
@@ -204,14 +210,31 @@ async fn an_import_without_credentials_says_so_and_fails_if_it_finds_nothing() {
 #[tokio::test]
 async fn refused_credentials_of_an_import_are_named_with_their_file() {
     let private = Private::new().await;
-    let (auth, host) = (private.file("auth.json"), &private.host);
-    let entry = json!({ "username": ADMIN.0, "password": "an old password" });
-    std::fs::write(&auth, json!({ "auths": { host: entry } }).to_string()).unwrap();
-    for images in ["", "/team/**", "/team/app"] {
-        let done = private.import(images);
-        assert_eq!(done.code, Some(1), "{done:?}");
-        let advice = format!("note: check the credentials for {host} in {}: ", auth.display());
-        assert!(done.stdout.contains("requires other credentials") && done.stdout.contains(&advice), "{done:?}");
-        assert!(!done.stdout.contains("wildcards") && !done.stdout.contains("no credentials"), "{done:?}");
+    private.log_in("an old password");
+    let advice = format!("note: check the credentials for {} in {}: ", private.host, private.file("auth.json").display());
+    let admin = private.source.user(ADMIN);
+    for is_partly_public in [false, true] {
+        if is_partly_public {
+            push(&admin, "open/app", "1", &[b"two"]).await;
+            publish(&admin, "open/app").await;
+        }
+        for images in ["", "/team/**", "/team/app"] {
+            let done = private.import(images);
+            assert_eq!(done.code, Some(1), "{done:?}");
+            assert!(done.stdout.contains("requires other credentials") && done.stdout.contains(&advice), "{done:?}");
+            assert!(!done.stdout.contains("wildcards") && !done.stdout.contains("no credentials"), "{done:?}");
+        }
     }
+}
+
+#[tokio::test]
+async fn an_import_with_credentials_has_private_repositories_of_a_registry_that_anyone_may_list() {
+    let private = Private::new().await;
+    let admin = private.source.user(ADMIN);
+    push(&admin, "open/app", "1", &[b"two"]).await;
+    publish(&admin, "open/app").await;
+    private.log_in(ADMIN.1);
+    let done = private.import("");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("2 tags") && !done.stdout.contains("note:"), "{done:?}");
 }
