@@ -21,6 +21,7 @@ mod prepared;
 mod providers;
 mod rate_limits;
 mod recheck;
+mod reload;
 mod retention;
 mod serving;
 mod takeover;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use notices::Notices;
 use parking_lot::RwLock;
+use reload::Reload;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -100,6 +102,7 @@ pub(crate) struct Shared {
     tokens: Arc<Tokens>,
     providers: Providers,
     notices: Notices,
+    reload: Reload,
     /// Replaced as a whole when the access rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,

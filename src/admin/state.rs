@@ -257,6 +257,7 @@ fn warnings(registry: &Shared, status: &Status, damaged: usize) -> Vec<String> {
             _ => {}
         }
     }
+    warnings.extend(registry.reload_warning());
     warnings.extend(certificate::warnings(registry));
     let tree = registry.tree();
     let clock = wrong_clock(registry.now(), [tree.journal(), tree.database(), tree.wal()]);

@@ -89,6 +89,10 @@ impl ConfigFile {
         let loaded = match super::load(Some(&self.path)) {
             Ok(loaded) => loaded,
             Err(error) => {
+                registry.shared.note_reload(Some(format!(
+                    "the reload of {path} failed, and the previous configuration stays in force: `coracle check-config --config \
+                     {path}` names the problems"
+                )));
                 tracing::error!(%path, %error, "reload failed; the previous configuration stays in force");
                 return;
             }
@@ -104,15 +108,19 @@ impl ConfigFile {
         if control.is_some() != rules.is_some() {
             // Without the key other defaults hold, such as those of the profile.
             waiting.push(ACCESS_CONTROL.to_owned());
-        } else if control != *rules {
+        }
+        let keys = (!waiting.is_empty()).then(|| waiting.join(", "));
+        let warning = |keys| format!("changed keys of {path} take effect after a restart: {keys}");
+        registry.shared.note_reload(keys.as_ref().map(warning));
+        if control.is_some() == rules.is_some() && control != *rules {
             registry.set_access_control(control.as_ref());
             *rules = control;
             tracing::info!(%path, "reloaded http.accessControl");
-        } else if waiting.is_empty() {
+        } else if keys.is_none() {
             tracing::info!(%path, "read the configuration again: no change");
         }
-        if !waiting.is_empty() {
-            tracing::warn!(%path, keys = waiting.join(", "), "changed keys take effect after a restart");
+        if let Some(keys) = keys {
+            tracing::warn!(%path, keys, "changed keys take effect after a restart");
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::prepared::Prepared;
-use super::{Error, Notices, RateLimits, Registry, RemoteImages, Shared};
+use super::{Error, Notices, RateLimits, Registry, Reload, RemoteImages, Shared};
 use crate::config::{self, Bearer, Config, Profile};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
 use crate::content::repository::{
@@ -209,6 +209,7 @@ impl Builder {
             work,
             instance: rand::random(),
             notices: Notices::default(),
+            reload: Reload::default(),
             requests: AtomicU64::new(1),
             _temporary: temporary,
         };

@@ -256,6 +256,34 @@ async fn a_reload_names_the_keys_that_need_a_restart() {
     let stderr = running.stderr();
     let line = stderr.lines().find(|line| line.contains("after a restart")).unwrap();
     assert!(line.contains("keys=\"http.realm, log.level\""), "{line}");
+    let warning = || {
+        let status: Value = serde_json::from_str(&coracle(root.path(), &["status", "--json"]).stdout).unwrap();
+        status["warnings"].as_array().unwrap().iter().find_map(|line| {
+            let line = line.as_str().unwrap();
+            line.contains("coracle.toml").then(|| line.to_owned())
+        })
+    };
+    let file = file.display();
+    assert_eq!(
+        warning().as_deref(),
+        Some(&*format!("changed keys of {file} take effect after a restart: http.realm, log.level"))
+    );
+    // A file that cannot be read says where the problems are. The one of the start leaves nothing to do.
+    for (content, logged, expected) in [
+        (
+            "[http]\nraelm = 'a'\n",
+            "reload failed",
+            Some(format!("`coracle check-config --config {file}` names the problems")),
+        ),
+        ("[http]\nrealm = 'a'\n", "read the configuration again", None),
+    ] {
+        std::fs::write(root.path().join("coracle.toml"), content).unwrap();
+        running.signal(Signal::HUP);
+        running.wait_for(logged);
+        let warning = warning();
+        let ends = expected.as_ref().is_none_or(|end| warning.as_ref().is_some_and(|warning| warning.ends_with(end)));
+        assert!(warning.is_some() == expected.is_some() && ends, "{warning:?}");
+    }
 }
 
 #[test]
