@@ -25,6 +25,9 @@ pub(super) struct Tag {
 enum TagCommand {
     History(TagHistory),
     /// Restore a tag, or a manifest that was deleted by digest
+    ///
+    /// `coracle tag history` lists what each tag pointed at, and the deleted manifests. Without --digest, the tag points at
+    /// the manifest again that it pointed at before its last change.
     Restore {
         /// The tag as REPOSITORY:TAG, or the manifest as REPOSITORY@DIGEST
         #[arg(value_name = "WHAT", value_parser = what)]

@@ -54,7 +54,7 @@ pub(crate) enum Error {
     #[error("{}", now.map_or_else(|| "the tag does not exist".to_owned(), |now| format!("the tag points at {now}")))]
     TagMoved { now: Option<Digest> },
     /// The tag cannot be moved or removed.
-    #[error("the tag {tag} is {by}{}", unlocked(by))]
+    #[error("the tag {tag} is {by}{}", unlocked(tag, by))]
     TagImmutable { tag: Tag, by: Immutable },
     #[error("the image lacks these annotations, in its manifest or as labels: {}", missing.join(", "))]
     AnnotationsMissing { missing: Vec<String> },
@@ -127,9 +127,12 @@ fn at(digest: Option<Digest>) -> String {
 }
 
 /// How to unlock a tag, for messages.
-const fn unlocked(by: &Immutable) -> &'static str {
+fn unlocked(tag: &Tag, by: &Immutable) -> String {
     match by {
-        Immutable::Locked => ": a user who administers the repository can unlock it, with {\"immutable\": false}",
-        Immutable::Rule(_) => "",
+        Immutable::Locked => format!(
+            ": a user who administers the repository can unlock it, with PUT /api/v1/repository/NAME/tag/{tag} and \
+             {{\"immutable\": false}}"
+        ),
+        Immutable::Rule(_) => String::new(),
     }
 }

@@ -6,8 +6,8 @@ use super::{NOWHERE, Script, TAG, pulled, push, scene, scene_with};
 use crate::support::content::put_manifest;
 use crate::support::registry::{ALICE, BOB, ROOT};
 
-const LOCKED: &str =
-    "the tag 1 is locked: a user who administers the repository can unlock it, with {\"immutable\": false}";
+const LOCKED: &str = "the tag 1 is locked: a user who administers the repository can unlock it, with PUT /api/v1/repository/NAME/tag/1 and \
+     {\"immutable\": false}";
 
 #[tokio::test]
 async fn who_may_not_hears_the_same_whether_or_not_there_is_a_tag() {
