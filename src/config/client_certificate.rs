@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use regex::Regex;
+use regex_lite::Regex;
 
 use super::keys::Row;
 use super::kind::Kind::{self, Path, SomeOf, Text};
@@ -82,8 +82,7 @@ pub(super) fn read(settings: &Settings) -> Option<ClientCertificates> {
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if let Some(pattern) = settings.get::<Option<String>>(PATTERN) {
         match Regex::new(&pattern) {
-            // The library shows the place in further lines.
-            Err(error) => findings.problem(PATTERN, error.to_string().lines().last().unwrap_or_default().to_owned()),
+            Err(error) => findings.problem(PATTERN, error.to_string()),
             Ok(regex) if regex.captures_len() < 2 => {
                 findings.problem(PATTERN, "needs a group, whose match is the user");
             }

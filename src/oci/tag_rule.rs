@@ -1,9 +1,10 @@
 //! [`TagRule`]: the tags of a registry that are mirrored, and those that never change.
 //!
 //! `regex`, `excludeRegex` and `semver` mean the same as in zot: an expression matches anywhere in the tag, unless it has
-//! `^` and `$`. A comparison takes time linear in the tag, and a compiled expression has a limited size.
+//! `^` and `$`. A comparison takes time linear in the tag, and a compiled expression has a limited size. As tags are ASCII,
+//! there are no classes of Unicode, which zot accepts.
 
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 
 use super::Tag;
 
@@ -56,7 +57,7 @@ impl TagRule {
                 return Err(InvalidTagRule { text: super::shown(pattern), why });
             }
             expression.push_str(if expression.is_empty() { "^(?:" } else { "|" });
-            expression.push_str(&regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", "."));
+            expression.push_str(&regex_lite::escape(pattern).replace(r"\*", ".*").replace(r"\?", "."));
         }
         if !expression.is_empty() {
             expression.push_str(")$");
@@ -86,11 +87,7 @@ fn compile(text: &str) -> Result<Regex, InvalidTagRule> {
     if text.len() > EXPRESSION_BYTES_MAX {
         return Err(invalid(format!("it is longer than {EXPRESSION_BYTES_MAX} bytes")));
     }
-    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => invalid("it is too large when compiled".to_owned()),
-        // The last line says what is wrong. Those before it show the position.
-        error => invalid(error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()),
-    })
+    RegexBuilder::new(text).size_limit(COMPILED_BYTES_MAX).build().map_err(|error| invalid(error.to_string()))
 }
 
 #[cfg(test)]
@@ -138,9 +135,9 @@ mod tests {
     #[test]
     fn an_unusable_expression_is_named_with_the_reason() {
         let error = TagRule::new("(a", "", false).unwrap_err().to_string();
-        assert_eq!(error, r#""(a" is not usable: unclosed group"#);
+        assert_eq!(error, r#""(a" is not usable: found open group without closing ')'"#);
         let error = TagRule::new("", "(?:a{1000}){1000}", false).unwrap_err().to_string();
-        assert!(error.ends_with("it is too large when compiled"), "{error}");
+        assert!(error.ends_with("compiled regex exceeded size limit"), "{error}");
         assert!(TagRule::new(&"a".repeat(5000), "", false).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! [`Naming`]: finds the user that a client certificate names.
 
-use regex::Regex;
+use regex_lite::Regex;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::ObjectIdentifier;
@@ -27,7 +27,7 @@ pub(super) struct Naming {
 
 impl Naming {
     /// The pattern has been checked, but programs can set any text.
-    pub(super) fn new(config: &ClientCertificates) -> Result<Self, regex::Error> {
+    pub(super) fn new(config: &ClientCertificates) -> Result<Self, regex_lite::Error> {
         // A match within a URI would let a program that may choose a part of its URI name any user.
         let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$"));
         let pattern = config.uri_pattern.as_deref().map(whole).transpose()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -162,12 +162,12 @@ impl Pattern {
         let mut regex = String::from(r"(?s)\A");
         let mut rest = text;
         while let Some(at) = rest.find('*') {
-            regex.push_str(&regex::escape(&rest[..at]));
+            regex.push_str(&regex_lite::escape(&rest[..at]));
             let stars = rest[at..].len() - rest[at..].trim_start_matches('*').len();
             regex.push_str(if stars == 1 { "[^/:]*" } else { ".*" });
             rest = &rest[at + stars..];
         }
-        regex.push_str(&regex::escape(rest));
+        regex.push_str(&regex_lite::escape(rest));
         regex.push_str(r"\z");
         Some(Self(Regex::new(&regex).ok()?))
     }

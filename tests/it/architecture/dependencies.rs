@@ -46,7 +46,7 @@ const NORMAL: &[(&str, &str)] = &[
     ("rand", "ids, keys and passwords"),
     ("rcgen", "requests for certificates, and certificates of challenges; instant-acme brings it"),
     ("redb", "the rows"),
-    ("regex", "the rules for tags of the mirror, which zot writes as expressions"),
+    ("regex-lite", "patterns of operators, such as the rules for tags of the mirror, which zot writes as expressions"),
     ("rustix", "the limit of file handles, directories sent over a socket, the terminal, error numbers with names"),
     ("rustls", "TLS"),
     ("rustls-native-certs", "the certificate authorities of the platform, for outgoing requests"),

@@ -211,7 +211,8 @@ async fn an_import_without_credentials_says_so_and_fails_if_it_finds_nothing() {
 async fn refused_credentials_of_an_import_are_named_with_their_file() {
     let private = Private::new().await;
     private.log_in("an old password");
-    let advice = format!("note: check the credentials for {} in {}: ", private.host, private.file("auth.json").display());
+    let advice =
+        format!("note: check the credentials for {} in {}: ", private.host, private.file("auth.json").display());
     let admin = private.source.user(ADMIN);
     for is_partly_public in [false, true] {
         if is_partly_public {
