@@ -1,4 +1,5 @@
-//! Archives of `docker save` before version 25: uncompressed layers, and a list of images instead of manifests.
+//! Archives of `docker save` before version 25, and of `crane pull`: a list of images instead of manifests. docker does not
+//! compress the layers, and crane does.
 //!
 //! They have no digests of manifests. So each image gets the manifest that a push by docker would write, with compressed
 //! layers. The same archive gives the same manifests again, since nothing in them depends on the time.
@@ -23,6 +24,9 @@ use crate::oci::{Algorithm, Digest, Hasher};
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+/// The beginning of a file of gzip (RFC 1952, 2.3.1), and of one of zstd (RFC 8878, 3.1.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// An entry of `manifest.json`.
 #[derive(Deserialize)]
@@ -59,7 +63,19 @@ pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Resu
             let layer = if let Some(layer) = layers.get(name) {
                 Value::clone(layer)
             } else {
-                let (digest, part) = compress(&find(name)?, scratch).map_err(SourceError::io("compress", path))?;
+                let found = find(name)?;
+                let (digest, part) = match begin(&found).map_err(SourceError::io("read", path))? {
+                    begin if begin.starts_with(&GZIP) => {
+                        (found.digest(Algorithm::Sha256).map_err(SourceError::io("read", path))?, found)
+                    }
+                    begin if begin.starts_with(&ZSTD) => {
+                        return Err(invalid(format!(
+                            "{name} is compressed with zstd, for which docker has no media type: write an archive of OCI, as \
+                             `skopeo copy … oci-archive:FILE` does"
+                        )));
+                    }
+                    _ => compress(&found, scratch).map_err(SourceError::io("compress", path))?,
+                };
                 let layer = json!({ "mediaType": LAYER, "size": part.size(), "digest": digest.to_string() });
                 converted.parts.insert(digest, part);
                 layers.insert(name.clone(), layer.clone());
@@ -91,6 +107,12 @@ pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Resu
     }
     let index = json!({ "schemaVersion": 2, "manifests": index }).to_string().into_bytes();
     Ok(Layout::new(Arc::new(converted), index, path.join("manifest.json")))
+}
+
+/// The first bytes of a layer.
+fn begin(layer: &FilePart) -> io::Result<Vec<u8>> {
+    let mut parts = layer.parts();
+    Ok(parts.next()?.map(|(_, bytes)| bytes.iter().take(ZSTD.len()).copied().collect()).unwrap_or_default())
 }
 
 /// Compresses a layer. The header of the result has no time and no name.

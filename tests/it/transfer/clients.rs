@@ -1,11 +1,14 @@
 //! Archives and layouts of other tools, and other tools with ours.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{create, docker_registry, serve, succeeds};
 use crate::clients::home::{Home, needs};
 use crate::support::content::{bytes, image, noise, push_blob, put_manifest, sha256};
 use crate::support::http::Caller;
+use crate::support::process::Program;
 
 /// Pushes an image whose layer is an archive with one file, and whose config names it.
 async fn push_runnable(caller: &Caller, repository: &str, tag: &str) -> Value {
@@ -69,6 +72,38 @@ async fn skopeo_reads_an_export_and_an_import_reads_what_skopeo_writes() {
     home.run("gzip", &[&path("docker.tar")]);
     let again = succeeds("import", &other, &[&path("docker.tar.gz")]);
     assert_eq!(again["known_tags"].as_u64(), Some(1), "{again}");
+}
+
+/// An archive as `crane pull` writes it: one image with one layer, which is in the archive as it is.
+fn crane_archive(path: &Path, layer: &[u8]) {
+    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let list = br#"[{"Config":"sha256:c","RepoTags":["team/crane:1"],"Layers":["l.tar.gz"]}]"#;
+    let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
+    for (name, content) in [("sha256:c", &config[..]), ("l.tar.gz", layer), ("manifest.json", list)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+#[tokio::test]
+async fn compressed_layers_of_an_archive_stay_as_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, archive) = (place.path().join("data"), place.path().join("image.tar"));
+    create(&root);
+    let mut layer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut layer, &noise(2000, 1)).unwrap();
+    let layer = layer.finish().unwrap();
+    crane_archive(&archive, &layer);
+    succeeds("import", &root, &[archive.to_str().unwrap()]);
+    crane_archive(&archive, b"\x28\xb5\x2f\xfd and more");
+    let refused = Program::new(["import", "--root"]).arg(&root).arg(&archive).run();
+    assert!(refused.code == Some(1) && refused.stderr.contains("l.tar.gz is compressed with zstd"), "{refused:?}");
+    let running = serve(&root);
+    let manifest = running.anonymous().get("/v2/team/crane/manifests/1").send().await.status(200).json();
+    assert_eq!(manifest["layers"][0]["digest"], sha256(&layer));
 }
 
 #[tokio::test]
