@@ -7,6 +7,8 @@
 //! thread for them, and each thread costs memory. Stopping the registry waits for the current step, for a limited time.
 
 mod mirror;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::config::TimeWindow;
 use crate::content::repository::Scrubbing;
 use crate::events::Events;
 use crate::kit::blocking;
@@ -139,7 +142,18 @@ pub(super) async fn write_at_end(shared: &Arc<Shared>, stopped: &watch::Receiver
         work.run(JOURNAL, |shared| shared.stores().maintain_journal(|_| ControlFlow::Break(()))).await;
     };
     if timeout(wait, write).await.is_err() {
-        tracing::warn!("the last uses of keys and content were still being written when the server stopped");
+        tracing::warn!("the last uses, leases and the journal were still being written when the server stopped");
+    }
+}
+
+/// Waits until a window is open. `now` is the time since 1970.
+async fn opened(window: TimeWindow, now: impl Fn() -> Duration) {
+    loop {
+        let wait = window.opens_in(now());
+        if wait.is_zero() {
+            return;
+        }
+        sleep(wait.min(WINDOW_INTERVAL)).await;
     }
 }
 
@@ -381,11 +395,8 @@ impl Maintenance {
         let rules = self.shared.config().storage.collection.clone();
         sleep(rules.interval.min(FIRST_LONG_WORK)).await;
         loop {
-            let now = Duration::from_micros(self.shared.now().micros());
-            let wait = rules.time_window.map_or(Duration::ZERO, |window| window.opens_in(now));
-            if !wait.is_zero() {
-                sleep(wait.min(WINDOW_INTERVAL)).await;
-                continue;
+            if let Some(window) = rules.time_window {
+                opened(window, || Duration::from_micros(self.shared.now().micros())).await;
             }
             if self.shared.stores().has_tag_rules() {
                 self.retain_tags().await;

@@ -161,9 +161,11 @@ impl RunningRegistry {
 impl Drop for RunningRegistry {
     fn drop(&mut self) {
         // Work on stored data is not a part of the task. It ends after its current step, and transfers at once.
-        self.stop.send_replace(true);
-        self.task.abort();
-        maintenance::stop_mirror(&self.shared);
+        if !self.task.is_finished() {
+            self.stop.send_replace(true);
+            self.task.abort();
+            maintenance::stop_mirror(&self.shared);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Import`]: stores what a source holds.
+//! [`Import`]: stores the content of a source.
 //!
 //! Several threads work on manifests, so that they share transactions and syncs. An import that was interrupted is
 //! repeated: what is stored already costs a few reads.
@@ -27,7 +27,7 @@ const WAITING_MAX: usize = 64;
 /// Problems and kept tags that are named.
 const NAMED_MAX: usize = 1000;
 
-/// The local names of what a source holds.
+/// The local names of the content of a source.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Naming {
     /// Precedes the names in the source.
@@ -156,16 +156,20 @@ impl Import<'_> {
         let progress = Mutex::new(Progress::default());
         let stopped = AtomicBool::new(false);
         let (roots, waiting) = sync_channel::<Root>(WAITING_MAX);
-        let waiting = Mutex::new(waiting);
+        // Only the threads hold it, so that sending fails if all of them have panicked.
+        let waiting = Arc::new(Mutex::new(waiting));
+        let (shared_progress, shared_stop) = (&progress, &stopped);
         let sparse = self.sparse || source.is_store();
         let listed = std::thread::scope(|scope| {
             for _ in 0..WORKERS {
-                scope.spawn(|| self.work(&waiting, &progress, &stopped, sparse));
+                let waiting = Arc::clone(&waiting);
+                scope.spawn(move || self.work(&waiting, shared_progress, shared_stop, sparse));
             }
+            drop(waiting);
             let mut step = Instant::now();
             let listed = source.each(&mut |item| {
                 match item {
-                    // The threads end only after this one.
+                    // It fails only after panics, which the end of the scope passes on.
                     Item::Root(root) => drop(roots.send(root)),
                     Item::Problem(problem) => progress.lock().report(problem),
                 }

@@ -105,6 +105,17 @@ async fn free_places_go_to_those_who_wait_in_the_order_of_their_arrival() {
     drop(of_busy.pop());
     assert_eq!(first.now_or_never(), Some(true));
 
+    // A body that arrives lends its place, and a response that costs little gives it back.
+    for give in [|request: &InFlight| request.arriving().begin(), InFlight::free_place] {
+        let next = third.request();
+        let mut waiting = Box::pin(next.wait_for_place());
+        assert_eq!((&mut waiting).now_or_never(), None);
+        give(&of_other[0]);
+        assert_eq!(waiting.now_or_never(), Some(true));
+        of_other.extend([next]);
+    }
+    of_other[0].arriving().end();
+
     let refused = third.request();
     let begin = tokio::time::Instant::now();
     assert!(!refused.wait_for_place().await);

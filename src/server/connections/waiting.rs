@@ -13,8 +13,6 @@ use super::{ConnectionLimits, Connections, State};
 
 /// A request that finds no free place waits this long for one.
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(10);
-/// One address may have at least as many waiting requests.
-const SHARE_MIN: usize = 2;
 
 /// The requests that wait, those that arrived first before the others. They are few, so searching is cheap.
 #[derive(Debug, Default)]
@@ -35,7 +33,7 @@ impl Queue {
     fn may_wait(&self, address: Option<IpAddr>, limits: ConnectionLimits) -> bool {
         // The rest of the reserve is for heads and probes, and others must be able to wait as well.
         let max = limits.reserve / 2;
-        let share = SHARE_MIN.max(max / 2);
+        let share = (max / 2).max(1);
         let of_address = self.0.iter().filter(|waiter| address.is_some() && waiter.address == address);
         self.0.len() < max && of_address.count() < share
     }
