@@ -38,7 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use notices::Notices;
 use parking_lot::RwLock;
-use reload::Reload;
+use reload::ReloadWarning;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -102,7 +102,7 @@ pub(crate) struct Shared {
     tokens: Arc<Tokens>,
     providers: Providers,
     notices: Notices,
-    reload: Reload,
+    reload_warning: ReloadWarning,
     /// Replaced as a whole when the access rules change.
     policy: RwLock<Arc<Policy>>,
     config: Config,

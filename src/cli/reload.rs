@@ -74,7 +74,8 @@ impl Reload {
 impl ConfigFile {
     /// Remembers a file whose content was `started` when its stamp was taken.
     pub(super) fn new(path: &Path, stamp: Option<FileStamp>, started: Tree) -> Self {
-        Self { path: path.to_owned(), stamp, started }
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { path, stamp, started }
     }
 
     /// Reads the file if it has changed, or if a signal requests it.
@@ -90,8 +91,9 @@ impl ConfigFile {
             Ok(loaded) => loaded,
             Err(error) => {
                 registry.shared.note_reload(Some(format!(
-                    "the reload of {path} failed, and the previous configuration stays in force: `coracle check-config --config \
-                     {path}` names the problems"
+                    "the reload failed, and the previous configuration stays in force: {}; `coracle check-config --config \
+                     {path}` names all problems",
+                    error.to_string().lines().next().unwrap_or_default().trim_end_matches(':')
                 )));
                 tracing::error!(%path, %error, "reload failed; the previous configuration stays in force");
                 return;

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::prepared::Prepared;
-use super::{Error, Notices, RateLimits, Registry, Reload, RemoteImages, Shared};
+use super::{Error, Notices, RateLimits, Registry, ReloadWarning, RemoteImages, Shared};
 use crate::config::{self, Bearer, Config, Profile};
 use crate::content::blobs::{Blobs, ForeignStore, SystemDisk, Tree};
 use crate::content::repository::{
@@ -209,7 +209,7 @@ impl Builder {
             work,
             instance: rand::random(),
             notices: Notices::default(),
-            reload: Reload::default(),
+            reload_warning: ReloadWarning::default(),
             requests: AtomicU64::new(1),
             _temporary: temporary,
         };

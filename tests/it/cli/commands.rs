@@ -273,7 +273,7 @@ async fn a_reload_names_the_keys_that_need_a_restart() {
         (
             "[http]\nraelm = 'a'\n",
             "reload failed",
-            Some(format!("`coracle check-config --config {file}` names the problems")),
+            Some(format!("`coracle check-config --config {file}` names all problems")),
         ),
         ("[http]\nrealm = 'a'\n", "read the configuration again", None),
     ] {
