@@ -26,7 +26,7 @@
 //!  bytes out ◄── server ◄── http::answer ◄── Response | ApiError ◄── value | repository::Error
 //! ```
 //!
-//! `http::respond` is the path of every request: read the request line, authenticate the caller, decide, call the handler.
+//! `http::answer` is the path of every request: read the request line, authenticate the caller, decide, call the handler.
 //! There are two dialects, each with its own router. `http::route` reads the paths of the distribution specification, of
 //! zot and of the operator. `http::v1` reads those of Quay's API v1. A third router, `http::ui`, reads those of the pages.
 //! Each gives the access that the operation requires, and values that are already parsed.
@@ -86,7 +86,7 @@
 //! * `events`: sends events about changes to other servers, from the outbox in the rows. Knows no request and no rights.
 //! * `acme`: a certificate from an ACME authority, and its renewal. Knows no socket and no request.
 //! * `transfer`: imports of stores, layouts and archives of other tools, and exports for them.
-//! * `search`: zot's search, GraphQL over facts. Knows no request, no rights and no row.
+//! * `search`: zot's search, GraphQL over facts. Knows no request and no rights.
 //! * `web`: the pages: views, templates, style. Knows no request and no row.
 //! * `http::route`: request line → operation. Pure.
 //! * [`config`]: a file, also one of docker's registry, and the environment → checked settings, every problem at once.
@@ -113,27 +113,31 @@
 //! 2. Each client operation is one transaction, with its audit row. What was acknowledged with 2xx survives `kill -9` and
 //!    loss of power, unless `storage.commit` is off.
 //! 3. A commit is one blocking call. hyper drops a handler when its client disconnects, but a blocking call that has
-//!    started runs to its end, before the registry stops. Longer work, such as receiving a body, is a task of its own.
+//!    started goes on. A registry that stops waits for requests (`http.limits.shutdownTimeout`), then 10 s for running
+//!    writes, and 10 s for the last ones. What takes longer is cut off, and was not acknowledged. Longer work, such as
+//!    receiving a body, is a task of its own.
 //! 4. Writers share transactions, and so syncs. A transaction is durable when `coracle.wal` has its record. The database
 //!    gets it at the next checkpoint, and the next start applies what it has not got. Readers never wait for a writer,
 //!    unless the writer reopens the database after a failure.
 //! 5. An unfinished upload is only the file of its bytes. A keyed hash binds its id to the repository, so that starting an
 //!    upload writes no row, and a restart loses none.
-//! 6. Bytes are hashed once, while they arrive. They are read again only for an upload that continues after a restart, for
-//!    a blob whose file changed on disk, and by scrub and recovery.
+//! 6. Bytes are hashed once, while they arrive. They are hashed again only for an upload that continues after a restart,
+//!    for a blob whose file changed on disk, by scrub and recovery, and when an export, a backup or a restore copies them.
 //! 7. Only `content::blobs::paths` builds a path, and only from checked values. Nothing below `http` chooses the status of
 //!    a response. Only `kit::clock` reads the wall clock. There is no global state: registries in one process are independent.
 //! 8. A secret is shown once and stored as a hash, or sealed if the registry must read it again (refresh tokens of
-//!    identity providers). The last use of keys and sessions is written in batches, so that no request waits for it.
+//!    identity providers). Private keys (of access tokens and of ACME) are stored as they are, readable for the owner only,
+//!    and not in backups. The last use of keys and sessions is written in batches, so that no request waits for it.
 //! 9. The database decides. `manifests.log` next to it is enough to rebuild the rows of the content. It is written after a
 //!    commit and before the response, never synced by a request, and rebuilt if a change is missing.
 //! 10. A backup is a data directory: a copy of the rows at one moment, and every blob they name. It replaces the previous
 //!     one in one step. A schema migration replaces the database in the same way.
 //! 11. Every body, page, list, queue, cache and wait has a limit with a name.
 //! 12. The transaction that drops the last reference records the content as unreferenced. Garbage collection checks again
-//!     in the transaction that deletes it. A lease protects content that a client was just told exists. Ages are measured
-//!     by the machine's uptime, so setting the wall clock makes nothing older. Previous targets of tags, and manifests
-//!     that were deleted by digest, can be restored while history is kept.
+//!     in the transaction that deletes it. A lease protects content that a client was just told exists. Ages of
+//!     unreferenced content and of history are measured by the machine's uptime, so setting the wall clock makes nothing
+//!     older. Retention and expirations of tags follow the wall clock. Previous targets of tags, and manifests that were
+//!     deleted by digest, can be restored while history is kept.
 //! 13. Caches of rows (manifests; accounts, keys and sessions) belong to one version of the rows. Every change ends the
 //!     version before it is acknowledged, so no request sees an earlier state.
 //! 14. Facts of manifests and totals of repositories are derived rows for lists. Each change of content changes them in its

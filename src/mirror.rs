@@ -64,7 +64,7 @@ pub(crate) use remote::{HUB_URL, RemoteImages};
 pub(crate) use room::Limit;
 pub(crate) use sync::{Finished, Ownership, Patience, Running, SyncReport, SyncRules, SyncScope};
 use upstream::{Attempts, COMPARE, FETCH, Fetched};
-pub(crate) use upstream::{Upstream, is_hub};
+pub(crate) use upstream::{Upstream, is_hub, is_same_host};
 
 /// The most references whose last comparison is remembered.
 const CHECKS_MAX: usize = 64 * 1024;
@@ -399,7 +399,7 @@ async fn fetch_referrers(
     remote: &RepositoryName,
     subject: Digest,
 ) -> Result<Option<Error>, Error> {
-    let referrers = match upstream.referrers(remote, subject).await {
+    let referrers = match upstream.referrers(remote, subject, COMPARE).await {
         Ok(referrers) => referrers,
         Err(error) => return Ok(Some(error)),
     };

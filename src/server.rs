@@ -207,7 +207,7 @@ impl Server {
         background.shutdown().await;
         tasks.shutdown().await;
         maintenance::stop_mirror(&server.shared);
-        // Uploads that were being received have lost their connections, so they end. Commits run to their end.
+        // Uploads that were being received have lost their connections, so they end. Commits are waited for.
         let work = server.shared.work();
         work.close();
         if timeout(WORK_WAIT, work.wait()).await.is_err() {

@@ -151,8 +151,7 @@ impl Report for Imported {
         }
         print_notes(&self.notes);
         if let Some(why) = &self.stopped {
-            let then = if self.notes.is_empty() { "Run" } else { "Follow the note, and run" };
-            println!("incomplete: {why}. {then} the command again{}", if self.has_any() { " to continue" } else { "" });
+            println!("incomplete: {why}. Run the command again{}", if self.has_any() { " to continue" } else { "" });
         }
     }
 

@@ -3,7 +3,7 @@
 use super::client::{self, Presented};
 use super::error::Error;
 
-/// The next steps for an upstream. The one who makes it knows the options of the command and of the configuration.
+/// The next steps for an upstream. They name options of the command, or keys of the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Advice {
     /// There are no credentials: where they were looked for, and how to give them.

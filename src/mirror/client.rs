@@ -50,6 +50,7 @@ pub(crate) use head::{ManifestState, Refreshed};
 use headers::{announced_digest, content_length, content_range, declared_type, quota, retry_after};
 pub(crate) use health::Allowance;
 use health::{ClientState, Health};
+pub(crate) use list::Catalog;
 use message::error_message;
 use slots::{Kind, Slot, Slots};
 use token::{Subject, Tokens};
@@ -132,6 +133,10 @@ struct Ask<'a> {
     subject: Subject<'a>,
     headers: HeaderMap,
 }
+
+/// Marks the response to a request that had an `Authorization`.
+#[derive(Clone, Copy, Debug)]
+struct Authorized;
 
 /// A response, and the slot that its body occupies.
 struct Answered {
@@ -332,10 +337,14 @@ impl Client {
         let mut hops = 0;
         loop {
             let mut headers = ask.headers.clone();
-            if let Some(authorization) = authorization.filter(|_| redirect::is_same_origin(&url, &settings.url)) {
+            let authorization = authorization.filter(|_| redirect::is_same_origin(&url, &settings.url));
+            if let Some(authorization) = authorization {
                 headers.insert(header::AUTHORIZATION, authorization.clone());
             }
             let mut response = transport.send(&ask.method, &url, headers, Bytes::new()).await?;
+            if authorization.is_some() {
+                response.extensions_mut().insert(Authorized);
+            }
             if !redirect::is_redirect(response.status()) {
                 if !redirect::is_same_origin(&url, &settings.url) {
                     // The limits of another host are not those of the upstream.

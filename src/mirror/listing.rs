@@ -114,6 +114,7 @@ impl Upstream {
 
     /// The repositories. Fails if the upstream has no list of them.
     async fn repositories(&self) -> Result<Vec<RepositoryName>, Error> {
-        self.first(|client| async move { client.repositories(EFFORT).await }).await?.ok_or(Error::NotFound)
+        let listed = self.first(|client| async move { client.repositories(EFFORT).await }).await?;
+        Ok(listed.ok_or(Error::NotFound)?.names)
     }
 }

@@ -118,7 +118,7 @@ impl Upstream {
                 Err(error) => return Err(error),
             }
         }
-        for referrer in self.referrers(remote, digest).await?.into_iter().take(REFERRERS_MAX) {
+        for referrer in self.referrers(remote, digest, effort).await?.into_iter().take(REFERRERS_MAX) {
             match self.fetch(remote, &Reference::Digest(referrer), effort).await {
                 Ok(fetched) if fetched.signature().is_some() => return Ok(true),
                 Ok(_) | Err(Error::NotFound) => {}

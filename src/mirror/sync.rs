@@ -50,12 +50,12 @@ pub(super) fn quota_floor(allowance: Allowance) -> u64 {
     if allowance.begins_again.is_some() { 0 } else { allowance.floor(QUOTA_FLOOR) }
 }
 
-/// The one who waits for a run.
+/// How long a run waits for an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// No one. A later run does what this one could not do.
+    /// As long as it takes. No user waits, and a later run does what this one could not do.
     Schedule,
-    /// A person. The run fails within seconds if the upstream cannot be reached at the beginning.
+    /// Seconds, if the upstream cannot be reached at the beginning, because a user waits.
     Command,
 }
 

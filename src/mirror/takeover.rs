@@ -8,7 +8,7 @@ use crate::content::repository::Held;
 use crate::oci::{Digest, Reference, RepositoryName};
 
 /// The most blobs and manifests that are fetched for one pushed manifest.
-const BROUGHT_MAX: usize = 256;
+const FETCHED_MAX: usize = 256;
 
 impl Upstream {
     /// Whether its content becomes content of this registry.
@@ -22,9 +22,9 @@ impl Mirror {
     /// here then. Returns why the upstream did not provide one that it may have.
     pub(crate) async fn bring(&self, name: &RepositoryName, digests: &[Digest]) -> Option<Error> {
         let mut failure = None;
-        for digest in digests.iter().take(BROUGHT_MAX) {
+        for digest in digests.iter().take(FETCHED_MAX) {
             if let Err(error) = self.bring_one(name, *digest).await {
-                tracing::info!(%name, %digest, %error, "could not fetch what a pushed manifest needs");
+                tracing::info!(%name, %digest, %error, "could not fetch a part of a pushed manifest");
                 failure = failure.or_else(|| Some(error).filter(Error::is_inconclusive));
             }
         }

@@ -52,7 +52,7 @@ pub(crate) fn is_hub(host: &str) -> bool {
 }
 
 /// Whether two hosts are the same registry.
-fn is_same_host(one: &str, other: &str) -> bool {
+pub(crate) fn is_same_host(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other) || is_hub(one) && is_hub(other)
 }
 
@@ -126,8 +126,13 @@ impl Upstream {
         refreshed.await?.ok_or(Error::NotFound)
     }
 
-    pub(super) async fn referrers(&self, remote: &RepositoryName, subject: Digest) -> Result<Vec<Digest>, Error> {
-        let found = self.first(|client| async move { client.referrers(remote, subject, COMPARE).await });
+    pub(super) async fn referrers(
+        &self,
+        remote: &RepositoryName,
+        subject: Digest,
+        effort: Effort,
+    ) -> Result<Vec<Digest>, Error> {
+        let found = self.first(|client| async move { client.referrers(remote, subject, effort).await });
         Ok(found.await?.unwrap_or_default())
     }
 

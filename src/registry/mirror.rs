@@ -15,6 +15,7 @@ use crate::kit::outgoing::Trust;
 use crate::mirror::client::{Client, Credentials, Helper, Login, Settings, TransportSettings, host_of};
 use crate::mirror::{
     Advice, HUB_URL, Limit, Mirror, NameRule, Ownership, Platforms, RemoteImages, SyncRules, Upstream, is_hub,
+    is_same_host,
 };
 use crate::oci::TagRule;
 
@@ -30,7 +31,7 @@ pub(super) fn upstreams(
     let mut upstreams = if sync.enable { configured(sync, metrics)? } else { Vec::new() };
     if let Some(images) = takeover {
         let rule = images.rule(None, None).map_err(|why| Error::setting("--takeover-from", why))?;
-        let mut upstream = foreign(sync, &images.url, images.host(), vec![rule], metrics)?;
+        let mut upstream = upstream(sync, &foreign(sync, images), hosts_of(images), vec![rule], metrics)?;
         upstream.sync_rules.ownership = Ownership::Own { overwrite: false };
         upstreams.push(upstream);
     }
@@ -85,8 +86,11 @@ fn configured(sync: &Sync, metrics: &Metrics) -> Result<Vec<Upstream>, Error> {
 
 /// The hosts by which a registry of the configuration is named: its own one, and those of its URLs.
 fn hosts(registry: &SyncRegistry) -> impl Iterator<Item = String> {
-    let of_urls = registry.urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| host_of(&url));
-    registry.host.iter().cloned().chain(of_urls)
+    registry.host.iter().cloned().chain(hosts_of_urls(registry))
+}
+
+fn hosts_of_urls(registry: &SyncRegistry) -> impl Iterator<Item = String> {
+    registry.urls.iter().filter_map(|url| Url::parse(url).ok()).map(|url| host_of(&url))
 }
 
 impl Shared {
@@ -102,8 +106,8 @@ impl Shared {
         mut searched: Vec<String>,
     ) -> Result<Mirror, Error> {
         let sync = &self.config().extensions.sync;
-        let rules = vec![rule.with_tags(TagRule::default())];
-        let mut upstream = foreign(sync, &images.url, images.host(), rules, &Metrics::new())?;
+        let (registry, rules) = (foreign(sync, images), vec![rule.with_tags(TagRule::default())]);
+        let mut upstream = upstream(sync, &registry, hosts_of(images), rules, &Metrics::new())?;
         upstream.sync_rules.ownership = Ownership::Own { overwrite };
         let host = images.host();
         if let Some(login) = login {
@@ -114,7 +118,10 @@ impl Shared {
                 searched.last().map_or("the file", String::as_str)
             );
         }
-        searched.extend(sync.credentials_file.iter().map(|file| file.display().to_string()));
+        searched.extend(match (&registry.credential_helper, &sync.credentials_file) {
+            (Some(helper), _) => Some(format!("credentialHelper {helper}")),
+            (None, file) => file.as_ref().map(|file| file.display().to_string()),
+        });
         let places = if searched.is_empty() { String::new() } else { format!(" in {}", searched.join(", ")) };
         upstream.advice.no_credentials = format!(
             "no credentials for {host} were found{places}: run `podman login {host}` or `docker login {host}`, or \
@@ -125,14 +132,24 @@ impl Shared {
     }
 }
 
-/// An upstream that the command line names, and not the configuration. Settings of the configuration for the same host
-/// apply.
-fn foreign(sync: &Sync, url: &str, host: &str, rules: Vec<NameRule>, metrics: &Metrics) -> Result<Upstream, Error> {
-    let is_at = |registry: &&SyncRegistry| hosts(registry).any(|known| known == host);
+/// The settings for a registry that the command line names. If an upstream of the configuration has a URL at the same host,
+/// its settings for the connection apply. Requests go to the named URL only, because the credentials are for its host.
+/// Images without a signature come along.
+fn foreign(sync: &Sync, images: &RemoteImages) -> SyncRegistry {
+    let is_at = |registry: &&SyncRegistry| hosts_of_urls(registry).any(|known| is_same_host(&known, images.host()));
     let configured = sync.registries.iter().find(is_at).cloned();
-    let registry = configured.unwrap_or_else(|| SyncRegistry::of_host(url.to_owned()));
-    let registry = SyncRegistry { credentials: WhoseCredentials::Own, on_demand: true, ..registry };
-    upstream(sync, &registry, vec![host.to_owned()], rules, metrics)
+    SyncRegistry {
+        urls: vec![images.url.clone()],
+        credentials: WhoseCredentials::Own,
+        on_demand: true,
+        only_signed: false,
+        poll_interval: Duration::ZERO,
+        ..configured.unwrap_or_else(|| SyncRegistry::of_host(images.url.clone()))
+    }
+}
+
+fn hosts_of(images: &RemoteImages) -> Vec<String> {
+    vec![images.host().to_owned()]
 }
 
 fn upstream(

@@ -61,11 +61,11 @@ impl Shared {
         Some((mirror, mirror.upstreams().len().checked_sub(1)?))
     }
 
-    /// Notes the end of a run. `before` are the failures of the run before. A takeover is done when nothing is left, or
-    /// only what failed twice. A run that found nothing is no takeover. Returns whether it has become so now.
-    pub(crate) fn note_takeover(&self, report: &SyncReport, before: Option<&[String]>) -> bool {
+    /// Notes the end of a run. `before` is the report of the run before. A takeover is done when nothing is left, or only
+    /// what failed twice. A run that found nothing is no takeover. Returns whether it has become so now.
+    pub(crate) fn note_takeover(&self, report: &SyncReport, before: Option<&SyncReport>) -> bool {
         let Some(takeover) = &self.takeover else { return false };
-        let has_failed_twice = !report.found_nothing() && before == Some(&*report.failures);
+        let has_failed_twice = !report.found_nothing() && before.is_some_and(|before| report.fails_as(before));
         let is_done = report.stopped.is_none() && (report.failed == 0 || has_failed_twice);
         let mut done = takeover.done.lock();
         let is_new = is_done && done.is_none();
@@ -112,7 +112,7 @@ impl Shared {
             fetched: report.fetched,
             bytes: report.bytes,
             current: running.map(|running| running.current).unwrap_or_default(),
-            found_nothing: last.as_ref().is_some_and(|last| last.report.found_nothing()),
+            found_nothing: tags == 0 && last.as_ref().is_some_and(|last| last.report.found_nothing()),
             notes: last.as_ref().map(|last| last.report.notes.clone()).unwrap_or_default(),
             stopped: last.and_then(|last| last.report.stopped),
             failures,

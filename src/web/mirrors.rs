@@ -55,6 +55,6 @@ pub(crate) struct SyncResult {
     pub(crate) ended: Option<Time>,
     pub(crate) what: String,
     pub(crate) bytes: Bytes,
-    pub(crate) is_good: bool,
+    /// Why it ended early, what failed, and the notes.
     pub(crate) problems: Vec<String>,
 }

@@ -37,8 +37,7 @@ fn row(call: &PageCall<'_>, view: UpstreamView) -> UpstreamRow {
             last.failed
         ),
         bytes: Bytes(last.bytes),
-        is_good: last.failed == 0 && last.stopped.is_none(),
-        problems: last.stopped.into_iter().chain(last.failures).collect(),
+        problems: last.stopped.into_iter().chain(last.failures).chain(last.notes).collect(),
     });
     UpstreamRow {
         state,

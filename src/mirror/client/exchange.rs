@@ -5,8 +5,8 @@
 //! need no token now. The upstream is asked without one, and its response says what to do. An upstream that works gets no
 //! further request.
 //!
-//! The list of repositories gets the credentials without a challenge. A registry with public repositories sends none, and
-//! lists only those.
+//! The list of repositories gets a password or a token without a challenge. A registry with public repositories sends none,
+//! and lists only those.
 
 use std::time::Duration;
 
@@ -59,13 +59,6 @@ impl Remembered {
     }
 }
 
-impl Subject<'_> {
-    /// The challenge that a request meets before the upstream sends one.
-    fn first_challenge(self) -> Option<Challenge> {
-        matches!(self, Self::Catalog).then_some(Challenge::Basic)
-    }
-}
-
 /// Forgets a challenge when it is dropped, also if the request is given up while the token service does not respond.
 struct Doubt<'a> {
     remembered: &'a Remembered,
@@ -84,14 +77,16 @@ impl Client {
     /// Sends a request once, with the credentials that the upstream wants.
     pub(super) async fn exchange(&self, ask: &Ask<'_>, deadline: Deadline) -> Result<Response<Incoming>, Error> {
         let remembered = &self.shared.challenge;
-        let known = remembered.get().or_else(|| ask.subject.first_challenge());
+        let known = remembered.get();
+        let is_first = known.is_none() && matches!(ask.subject, Subject::Catalog);
+        let known = if is_first { Some(Challenge::Basic) } else { known };
         let (sent, failure) = match self.known_authorization(known.as_ref(), ask, deadline).await {
             Ok(sent) => (sent, None),
-            Err(error) if deadline.has_passed() || known == ask.subject.first_challenge() => return Err(error),
+            Err(error) if deadline.has_passed() || is_first => return Err(error),
             Err(error) => (None, Some(error)),
         };
         let mut response = self.follow(ask, sent.as_ref()).await?;
-        if let Some(known) = known.as_ref().filter(|_| sent.is_some())
+        if let Some(known) = known.as_ref().filter(|_| sent.is_some() && !is_first)
             && response.status() == StatusCode::UNAUTHORIZED
             && Challenge::strongest(response.headers()).is_none()
         {
@@ -160,13 +155,14 @@ impl Client {
         match challenge {
             Challenge::Basic => {
                 let (credentials, repository) = (&settings.credentials, ask.subject.repository());
+                let header = |login: &Login| login.basic().or_else(|| login.bearer());
                 let login = match refused {
                     None => credentials.of(host, repository).await?,
                     Some(_) => {
-                        credentials.other_than(host, repository, |login| login.basic().as_ref() == refused).await?
+                        credentials.other_than(host, repository, |login| header(login).as_ref() == refused).await?
                     }
                 };
-                Ok(login.as_ref().and_then(Login::basic))
+                Ok(login.as_ref().and_then(header))
             }
             Challenge::Bearer(bearer) => {
                 let token = timeout_at(deadline.at, tokens.get(self, bearer, ask.subject, refused)).await;

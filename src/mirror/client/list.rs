@@ -3,9 +3,10 @@
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
+use tokio::time::timeout;
 use url::Url;
 
-use super::{Ask, Client, Effort, Error, Presented, Subject};
+use super::{Ask, Authorized, Client, Effort, Error, Presented, Subject};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// The names that are requested in one page.
@@ -14,6 +15,21 @@ const PAGE: usize = 1000;
 const PAGES_MAX: usize = 1000;
 /// The most names of a list. More are left out.
 pub(crate) const NAMES_MAX: usize = 100_000;
+
+/// The repositories of an upstream.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    pub(crate) names: Vec<RepositoryName>,
+    /// Whether the upstream has users and was asked without credentials, so that these may be the public ones only.
+    pub(crate) is_public: bool,
+}
+
+/// The names of all pages of a list.
+struct Pages {
+    names: Vec<String>,
+    /// Whether each page was requested with an `Authorization`.
+    is_authorized: bool,
+}
 
 #[derive(Deserialize)]
 struct Tags {
@@ -31,17 +47,12 @@ impl Client {
     pub(crate) async fn tags(&self, repository: &RepositoryName, effort: Effort) -> Result<Option<Vec<Tag>>, Error> {
         let ask = self.ask(Method::GET, repository, "tags/list");
         let read = |bytes: &[u8]| serde_json::from_slice(bytes).map(|Tags { tags }| tags.unwrap_or_default());
-        let names = self.pages(ask, effort, read).await?;
-        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
-    }
-
-    /// Whether there are credentials for the list of repositories. Without them, it may have the public ones only.
-    pub(crate) async fn lists_with_credentials(&self) -> bool {
-        self.presented(Subject::Catalog).await != Presented::Nothing
+        let pages = self.pages(ask, effort, read).await?;
+        Ok(pages.map(|pages| pages.names.iter().filter_map(|name| name.parse().ok()).collect()))
     }
 
     /// Lists the repositories of the upstream. Returns `None` if it has no such list.
-    pub(crate) async fn repositories(&self, effort: Effort) -> Result<Option<Vec<RepositoryName>>, Error> {
+    pub(crate) async fn repositories(&self, effort: Effort) -> Result<Option<Catalog>, Error> {
         let ask = Ask {
             method: Method::GET,
             path: "_catalog".to_owned(),
@@ -51,14 +62,29 @@ impl Client {
         let read = |bytes: &[u8]| {
             serde_json::from_slice(bytes).map(|Repositories { repositories }| repositories.unwrap_or_default())
         };
-        let Some(names) = self.pages(ask, effort, read).await? else { return Ok(None) };
+        let Some(Pages { names, is_authorized }) = self.pages(ask, effort, read).await? else { return Ok(None) };
         // The path of the upstream's address is a part of the names there.
         let prefix = self.shared.settings.url.path().trim_matches('/');
         let below = |name: &String| match prefix {
             "" => name.parse().ok(),
             prefix => name.strip_prefix(prefix)?.strip_prefix('/')?.parse().ok(),
         };
-        Ok(Some(names.iter().filter_map(below).collect()))
+        let names = names.iter().filter_map(below).collect();
+        // Some token services give a token to those without credentials.
+        let presented = if is_authorized { self.presented(Subject::Catalog).await } else { Presented::Nothing };
+        let is_public = presented == Presented::Nothing && self.knows_users(effort).await;
+        Ok(Some(Catalog { names, is_public }))
+    }
+
+    /// Whether the upstream asks for credentials at `/v2/`, as a registry with users does. zot and others respond with 200
+    /// and a challenge there, if a part of them is public.
+    async fn knows_users(&self, effort: Effort) -> bool {
+        let ask =
+            Ask { method: Method::GET, path: String::new(), subject: Subject::Catalog, headers: HeaderMap::new() };
+        match timeout(effort.wait, self.follow(&ask, None)).await {
+            Ok(Ok(response)) => response.headers().contains_key(header::WWW_AUTHENTICATE),
+            Ok(Err(_)) | Err(_) => true,
+        }
     }
 
     /// Fetches the first referrers of a manifest: their digests. An upstream without the list may have them under a tag
@@ -87,13 +113,14 @@ impl Client {
         mut ask: Ask<'_>,
         effort: Effort,
         read: impl Fn(&[u8]) -> Result<Vec<String>, serde_json::Error>,
-    ) -> Result<Option<Vec<String>>, Error> {
+    ) -> Result<Option<Pages>, Error> {
         let path = ask.path.clone();
         let mut query = format!("n={PAGE}");
-        let mut names = Vec::new();
+        let (mut names, mut is_authorized) = (Vec::new(), true);
         for _ in 0..PAGES_MAX {
             ask.path = format!("{path}?{query}");
             let Some(answered) = self.send(&ask, effort).await? else { return Ok(None) };
+            is_authorized &= answered.response.extensions().get::<Authorized>().is_some();
             let next = answered.response.headers().get(header::LINK).and_then(next_query);
             let bytes = self.collect(answered, super::LIST_BYTES_MAX, effort).await?;
             let page =
@@ -107,15 +134,15 @@ impl Client {
                     "the list has more than {NAMES_MAX} names: the rest is left out"
                 );
                 names.truncate(NAMES_MAX);
-                return Ok(Some(names));
+                return Ok(Some(Pages { names, is_authorized }));
             }
             match next.filter(|next| has_names && *next != query) {
                 Some(next) => query = next,
-                None => return Ok(Some(names)),
+                None => return Ok(Some(Pages { names, is_authorized })),
             }
         }
         tracing::warn!(host = self.host(), path, "the list has more than {PAGES_MAX} pages: the rest is left out");
-        Ok(Some(names))
+        Ok(Some(Pages { names, is_authorized }))
     }
 }
 

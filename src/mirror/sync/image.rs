@@ -269,7 +269,7 @@ impl Image<'_> {
     async fn referrers(&self, subject: Digest) -> Result<bool, Error> {
         let mut has_new = false;
         self.run.wait_for_limit().await;
-        let referrers = self.run.upstream.referrers(self.remote, subject).await?;
+        let referrers = self.run.upstream.referrers(self.remote, subject, self.run.effort()).await?;
         for digest in referrers.into_iter().take(REFERRERS_MAX) {
             let held = self.destination.repository.held(&Reference::Digest(digest))?;
             let is_copy = self.run.ownership() == Ownership::Mirrored;
@@ -309,7 +309,8 @@ impl Image<'_> {
         if Tag::companions(digest).any(|tag| tag.is_signature() && self.listed.contains(&tag)) {
             return Ok(true);
         }
-        for referrer in self.run.upstream.referrers(self.remote, digest).await?.into_iter().take(REFERRERS_MAX) {
+        let referrers = self.run.upstream.referrers(self.remote, digest, self.run.effort()).await?;
+        for referrer in referrers.into_iter().take(REFERRERS_MAX) {
             let stored = match self.stored(referrer)? {
                 Some(stored) => Some(stored),
                 None => self.fetch(&Reference::Digest(referrer)).await?,

@@ -1,5 +1,6 @@
 //! [`SyncReport`]: the result of a run of synchronisation, and how far it is. Values only.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,16 @@ impl SyncReport {
     /// Whether a run to its end failed to find any tag that can be here.
     pub(crate) const fn found_nothing(&self) -> bool {
         self.stopped.is_none() && self.failed > 0 && self.unchanged + self.fetched + self.pushed_here == 0
+    }
+
+    /// Whether the same failed as in another run. The reasons may differ, in the number of a request for example.
+    pub(crate) fn fails_as(&self, other: &Self) -> bool {
+        let names = |report: &Self| -> BTreeSet<String> {
+            let name = |failure: &String| failure.split(": ").next().unwrap_or_default().to_owned();
+            report.failures.iter().map(name).collect()
+        };
+        // If there are many, only the first are named, in any order.
+        self.failed == other.failed && (self.failed > NAMED_MAX as u64 || names(self) == names(other))
     }
 
     /// The notes for the log.

@@ -12,7 +12,7 @@ use super::{
     ATTEMPTS, EFFORT, HASTY_ATTEMPTS, HASTY_EFFORT, IMAGES, Ownership, PAUSE, PAUSE_MAX, Patience, QUOTA_FLOOR,
     QUOTA_PAUSE, QUOTA_WAITS, SyncReport, SyncScope,
 };
-use crate::mirror::client::{self, Allowance, Client, Effort, Presented};
+use crate::mirror::client::{self, Allowance, Catalog, Client, Effort, Presented};
 use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream, is_hub};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
@@ -190,8 +190,10 @@ impl<'a> Run<'a> {
                 // Without a list, the run ends for another reason.
                 if matching.is_empty() && !self.is_stopped() {
                     let (pattern, host) = (rule.pattern(), self.upstream.label());
-                    let failure = format!("{pattern}: no repository of {host} matches this pattern");
-                    self.count(|report| report.fail(failure));
+                    let why = format!("{pattern}: no repository of {host} matches this pattern");
+                    // For a schedule, there may be one later.
+                    let is_awaited = self.patience == Patience::Schedule && self.ownership() == Ownership::Mirrored;
+                    self.count(|report| if is_awaited { report.note(why) } else { report.fail(why) });
                 }
                 matching
             };
@@ -212,8 +214,8 @@ impl<'a> Run<'a> {
         let mut failure = None;
         for client in &self.upstream.clients {
             match self.patiently(|| async { Ok(client.repositories(self.effort()).await?) }).await {
-                Ok(Some(names)) => {
-                    if !client.lists_with_credentials().await {
+                Ok(Some(Catalog { names, is_public })) => {
+                    if is_public {
                         self.count(|report| report.note(self.upstream.advice.about_public_list()));
                     }
                     return names;

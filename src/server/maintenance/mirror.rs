@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 use super::{Maintenance, pause_between_steps};
-use crate::mirror::{Patience, SyncScope};
+use crate::mirror::{Patience, SyncReport, SyncScope};
 use crate::registry::Shared;
 
-/// The shortest and the longest time between two looks at what the mirror holds.
+/// The shortest and the longest time between two measurements of the mirrored content.
 const EVICTION_PAUSE: Duration = Duration::from_millis(200);
 const EVICTION_INTERVAL: Duration = Duration::from_hours(1);
 /// The longest time before the first synchronisation after a start.
@@ -65,26 +65,29 @@ impl Maintenance {
     /// because clients may still push there.
     pub(super) async fn take_over(self) {
         let Some((mirror, at)) = self.shared.takeover_upstream() else { return };
-        let (mut failures, mut runs): (Option<Vec<String>>, u32) = (None, 0);
+        let (mut before, mut runs): (Option<SyncReport>, u32) = (None, 0);
         loop {
             let began = Instant::now();
             match mirror.synchronise(at, &SyncScope::All, Patience::Schedule, false).await {
                 Ok(report) => {
                     let (tags, fetched, failed) = (report.tags, report.fetched, report.failed);
                     let (failure, notes) = (report.failures.first(), report.joined_notes());
-                    if self.shared.note_takeover(&report, failures.as_deref()) {
+                    if self.shared.note_takeover(&report, before.as_ref()) {
                         tracing::info!(tags, failed, "the takeover is done: restart without --takeover-from");
                         if let Some(notes) = notes {
                             tracing::warn!(notes, "the takeover may lack content of the other registry");
                         }
                     } else if let Some(stopped) = report.stopped.as_ref().filter(|_| !self.shared.is_taken_over()) {
                         tracing::warn!(tags, stopped, notes, "the takeover continues later");
-                    } else if report.found_nothing() && !self.shared.is_taken_over() {
+                    } else if report.found_nothing()
+                        && !self.shared.is_taken_over()
+                        && !before.as_ref().is_some_and(SyncReport::found_nothing)
+                    {
                         tracing::warn!(failure, notes, "the takeover has found nothing, and asks again later");
                     } else {
                         tracing::debug!(tags, fetched, failed, "compared with the registry that is taken over");
                     }
-                    failures = Some(report.failures);
+                    before = Some(report);
                 }
                 Err(error) => tracing::debug!(%error, "a run of the takeover did not start"),
             }

@@ -65,6 +65,7 @@ async fn another_registry_is_imported_with_its_signatures() {
 
     let dry = succeeds("import", &root, &["--dry-run", &from]);
     assert_eq!((&dry["tags"], &dry["bytes"]), (&json!(4), &json!(0)), "{dry}");
+    assert_eq!(dry["notes"], json!([]), "a registry without users needs no credentials");
     // One tag, one repository by another name, and everything below a prefix.
     let found = succeeds("import", &root, &[&format!("{from}/team/app:1")]);
     assert_eq!(found["tags"], json!(1), "{found}");
@@ -173,8 +174,12 @@ impl Private {
     }
 
     fn import(&self, images: &str) -> Finished {
+        self.import_with(images, &[])
+    }
+
+    fn import_with(&self, images: &str, options: &[&str]) -> Finished {
         let images = format!("docker://{}{images}", self.host);
-        let program = Program::new(["import", "--root"]).arg(self.file("data")).arg(images);
+        let program = Program::new(["import", "--root"]).arg(self.file("data")).arg(images).args(options);
         program.env("DOCKER_CONFIG", self.home.path()).env("REGISTRY_AUTH_FILE", self.file("auth.json")).run()
     }
 }
@@ -238,4 +243,20 @@ async fn an_import_with_credentials_has_private_repositories_of_a_registry_that_
     let done = private.import("");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("2 tags") && !done.stdout.contains("note:"), "{done:?}");
+}
+
+#[tokio::test]
+async fn credentials_for_a_registry_are_not_sent_to_other_urls_of_the_configuration() {
+    let private = Private::new().await;
+    private.log_in(ADMIN.1);
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let urls = [other.local_addr().unwrap().to_string(), private.host.clone()].map(|host| format!("http://{host}"));
+    let config =
+        format!("[extensions.sync]\nregistries = [{{ urls = {urls:?}, onDemand = true, onlySigned = true }}]\n");
+    std::fs::write(private.file("coracle.toml"), config).unwrap();
+    let done = private.import_with("", &["--config", private.file("coracle.toml").to_str().unwrap()]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stdout.contains("1 tag"), "an image without a signature is imported, too: {done:?}");
+    other.set_nonblocking(true).unwrap();
+    assert_eq!(other.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
