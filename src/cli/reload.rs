@@ -112,8 +112,8 @@ impl ConfigFile {
             waiting.push(ACCESS_CONTROL.to_owned());
         }
         let keys = (!waiting.is_empty()).then(|| waiting.join(", "));
-        let warning = |keys| format!("changed keys of {path} take effect after a restart: {keys}");
-        registry.shared.note_reload(keys.as_ref().map(warning));
+        let warning = keys.as_ref().map(|keys| format!("changed keys of {path} take effect after a restart: {keys}"));
+        registry.shared.note_reload(warning);
         if control.is_some() == rules.is_some() && control != *rules {
             registry.set_access_control(control.as_ref());
             *rules = control;

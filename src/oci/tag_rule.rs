@@ -1,8 +1,8 @@
 //! [`TagRule`]: the tags of a registry that are mirrored, and those that never change.
 //!
 //! `regex`, `excludeRegex` and `semver` mean the same as in zot: an expression matches anywhere in the tag, unless it has
-//! `^` and `$`. A comparison takes time linear in the tag, and a compiled expression has a limited size. As tags are ASCII,
-//! there are no classes of Unicode, which zot accepts.
+//! `^` and `$`. A comparison takes time linear in the tag, and a compiled expression has a limited size. Unlike in
+//! zot, there are no classes of Unicode, because tags are ASCII.
 
 use regex_lite::{Regex, RegexBuilder};
 

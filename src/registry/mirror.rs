@@ -134,15 +134,17 @@ impl Shared {
 
 /// The settings for a registry that the command line names. If an upstream of the configuration has a URL at the same host,
 /// its settings for the connection apply. Requests go to the named URL only, because the credentials are for its host.
-/// Images without a signature come along.
+/// Images without a signature come along, and so do signatures under tags.
 fn foreign(sync: &Sync, images: &RemoteImages) -> SyncRegistry {
-    let is_at = |registry: &&SyncRegistry| hosts_of_urls(registry).any(|known| is_same_host(&known, images.host()));
+    let host = Url::parse(&images.url).map(|url| host_of(&url)).unwrap_or_default();
+    let is_at = |registry: &&SyncRegistry| hosts_of_urls(registry).any(|known| is_same_host(&known, &host));
     let configured = sync.registries.iter().find(is_at).cloned();
     SyncRegistry {
         urls: vec![images.url.clone()],
         credentials: WhoseCredentials::Own,
         on_demand: true,
         only_signed: false,
+        signature_tags: true,
         poll_interval: Duration::ZERO,
         ..configured.unwrap_or_else(|| SyncRegistry::of_host(images.url.clone()))
     }

@@ -1,10 +1,10 @@
-//! [`ReloadWarning`]: why the configuration file is not in force.
+//! [`ReloadWarning`]: the warning about the last reload, if the file is not fully in force.
 
 use parking_lot::RwLock;
 
 use super::Shared;
 
-/// Why the last reload changed nothing, or not everything. `None` if the file is in force, or was not read again.
+/// The warning about the last reload. `None` if the file is fully in force, or was not read again.
 #[derive(Debug, Default)]
 pub(super) struct ReloadWarning(RwLock<Option<String>>);
 

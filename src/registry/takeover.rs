@@ -41,7 +41,7 @@ pub(crate) struct TakeoverView {
     /// The notes of the last comparison.
     #[serde(default)]
     pub(crate) notes: Vec<String>,
-    /// Whether the last comparison ended and found nothing.
+    /// Whether the last comparison ended and found nothing, and the running one has not found anything either.
     #[serde(default)]
     pub(crate) found_nothing: bool,
 }

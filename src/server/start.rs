@@ -161,9 +161,10 @@ impl RunningRegistry {
 impl Drop for RunningRegistry {
     fn drop(&mut self) {
         // Work on stored data is not a part of the task. It ends after its current step, and transfers at once.
-        if !self.task.is_finished() {
-            self.stop.send_replace(true);
-            self.task.abort();
+        let is_shut_down = self.stop.send_replace(true) && self.task.is_finished();
+        self.task.abort();
+        // After a shutdown, another server may use the mirror.
+        if !is_shut_down {
             maintenance::stop_mirror(&self.shared);
         }
     }

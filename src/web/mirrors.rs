@@ -55,6 +55,6 @@ pub(crate) struct SyncResult {
     pub(crate) ended: Option<Time>,
     pub(crate) what: String,
     pub(crate) bytes: Bytes,
-    /// Why it ended early, what failed, and the notes.
+    /// The reason of an early end, the failures and the notes.
     pub(crate) problems: Vec<String>,
 }

@@ -5,8 +5,8 @@
 //! need no token now. The upstream is asked without one, and its response says what to do. An upstream that works gets no
 //! further request.
 //!
-//! The list of repositories gets a password or a token without a challenge. A registry with public repositories sends none,
-//! and lists only those.
+//! A registry with public repositories sends no challenge with their list, and others are missing there. So the request for
+//! the list meets the challenge of `/v2/` if there are credentials, and fails if they cannot be used.
 
 use std::time::Duration;
 
@@ -37,22 +37,37 @@ impl Deadline {
     }
 }
 
-/// The last challenge of an upstream that led to credentials.
+/// The challenges of an upstream.
 #[derive(Debug, Default)]
-pub(super) struct Remembered(Mutex<Option<Challenge>>);
+pub(super) struct Remembered {
+    /// The last one that led to credentials.
+    met: Mutex<Option<Challenge>>,
+    /// The one at `/v2/`.
+    announced: Mutex<Option<Challenge>>,
+}
 
 impl Remembered {
-    fn get(&self) -> Option<Challenge> {
-        self.0.lock().clone()
+    /// The last challenge that led to credentials.
+    pub(super) fn get(&self) -> Option<Challenge> {
+        self.met.lock().clone()
+    }
+
+    /// The same, or the one at `/v2/`.
+    pub(super) fn any(&self) -> Option<Challenge> {
+        self.get().or_else(|| self.announced.lock().clone())
+    }
+
+    pub(super) fn announce(&self, challenge: Option<Challenge>) {
+        *self.announced.lock() = challenge;
     }
 
     fn set(&self, challenge: Challenge) {
-        *self.0.lock() = Some(challenge);
+        *self.met.lock() = Some(challenge);
     }
 
     /// Forgets a challenge, unless another request has replaced it.
     fn forget(&self, challenge: &Challenge) {
-        let mut remembered = self.0.lock();
+        let mut remembered = self.met.lock();
         if remembered.as_ref() == Some(challenge) {
             *remembered = None;
         }
@@ -77,22 +92,29 @@ impl Client {
     /// Sends a request once, with the credentials that the upstream wants.
     pub(super) async fn exchange(&self, ask: &Ask<'_>, deadline: Deadline) -> Result<Response<Incoming>, Error> {
         let remembered = &self.shared.challenge;
-        let known = remembered.get();
-        let is_first = known.is_none() && matches!(ask.subject, Subject::Catalog);
-        let known = if is_first { Some(Challenge::Basic) } else { known };
+        let is_list = matches!(ask.subject, Subject::Catalog);
+        let known = if is_list && self.presented(ask.subject).await != Presented::Nothing {
+            remembered.any()
+        } else {
+            remembered.get()
+        };
         let (sent, failure) = match self.known_authorization(known.as_ref(), ask, deadline).await {
             Ok(sent) => (sent, None),
-            Err(error) if deadline.has_passed() || is_first => return Err(error),
+            Err(error) if deadline.has_passed() || is_list => return Err(error),
             Err(error) => (None, Some(error)),
         };
         let mut response = self.follow(ask, sent.as_ref()).await?;
-        if let Some(known) = known.as_ref().filter(|_| sent.is_some() && !is_first)
+        if let Some(known) = known.as_ref().filter(|_| sent.is_some())
             && response.status() == StatusCode::UNAUTHORIZED
             && Challenge::strongest(response.headers()).is_none()
         {
             // It refuses the old token, and says what it wants only without one.
             remembered.forget(known);
-            response = self.follow(ask, None).await?;
+            let again = self.follow(ask, None).await?;
+            if is_list && again.status().is_success() {
+                return self.classify(ask, response).await;
+            }
+            response = again;
         }
         if response.status() != StatusCode::UNAUTHORIZED {
             return self.classify(ask, response).await;
@@ -155,14 +177,13 @@ impl Client {
         match challenge {
             Challenge::Basic => {
                 let (credentials, repository) = (&settings.credentials, ask.subject.repository());
-                let header = |login: &Login| login.basic().or_else(|| login.bearer());
                 let login = match refused {
                     None => credentials.of(host, repository).await?,
                     Some(_) => {
-                        credentials.other_than(host, repository, |login| header(login).as_ref() == refused).await?
+                        credentials.other_than(host, repository, |login| login.basic().as_ref() == refused).await?
                     }
                 };
-                Ok(login.as_ref().and_then(header))
+                Ok(login.as_ref().and_then(Login::basic))
             }
             Challenge::Bearer(bearer) => {
                 let token = timeout_at(deadline.at, tokens.get(self, bearer, ask.subject, refused)).await;

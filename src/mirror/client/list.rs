@@ -1,12 +1,13 @@
 //! The lists of an upstream: its repositories, the tags of a repository, and the referrers of a manifest.
 
-use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Ask, Authorized, Client, Effort, Error, Presented, Subject};
+use super::challenge::Challenge;
+use super::{Ask, Authorized, Client, Effort, Error, Presented, Shared, Subject};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// The names that are requested in one page.
@@ -62,6 +63,7 @@ impl Client {
         let read = |bytes: &[u8]| {
             serde_json::from_slice(bytes).map(|Repositories { repositories }| repositories.unwrap_or_default())
         };
+        self.learn_challenge(effort).await;
         let Some(Pages { names, is_authorized }) = self.pages(ask, effort, read).await? else { return Ok(None) };
         // The path of the upstream's address is a part of the names there.
         let prefix = self.shared.settings.url.path().trim_matches('/');
@@ -72,18 +74,28 @@ impl Client {
         let names = names.iter().filter_map(below).collect();
         // Some token services give a token to those without credentials.
         let presented = if is_authorized { self.presented(Subject::Catalog).await } else { Presented::Nothing };
-        let is_public = presented == Presented::Nothing && self.knows_users(effort).await;
+        let is_public = presented == Presented::Nothing && self.shared.challenge.any().is_some();
         Ok(Some(Catalog { names, is_public }))
     }
 
-    /// Whether the upstream asks for credentials at `/v2/`, as a registry with users does. zot and others respond with 200
-    /// and a challenge there, if a part of them is public.
-    async fn knows_users(&self, effort: Effort) -> bool {
+    /// Learns how the upstream authenticates its users. A registry with public repositories lists them without a challenge,
+    /// but has one at `/v2/`, zot with status 200.
+    async fn learn_challenge(&self, effort: Effort) {
+        let Shared { challenge, slots, .. } = &*self.shared;
+        if challenge.get().is_some() {
+            return;
+        }
         let ask =
             Ask { method: Method::GET, path: String::new(), subject: Subject::Catalog, headers: HeaderMap::new() };
-        match timeout(effort.wait, self.follow(&ask, None)).await {
-            Ok(Ok(response)) => response.headers().contains_key(header::WWW_AUTHENTICATE),
-            Ok(Err(_)) | Err(_) => true,
+        let asked = timeout(effort.wait, async {
+            let _slot = slots.acquire(ask.kind()).await;
+            self.follow(&ask, None).await
+        });
+        // If this fails, the list says why.
+        if let Ok(Ok(response)) = asked.await
+            && (response.status().is_success() || response.status() == StatusCode::UNAUTHORIZED)
+        {
+            challenge.announce(Challenge::strongest(response.headers()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`SyncReport`]: the result of a run of synchronisation, and how far it is. Values only.
 
-use std::collections::BTreeSet;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub(crate) struct SyncReport {
     /// Tags that the upstream lists and does not have.
     pub(crate) missing: u64,
     pub(crate) failed: u64,
+    /// The sum of the hashes of the names that failed, in any order.
+    #[serde(skip)]
+    failed_names: u64,
     /// Bytes of blobs that were fetched.
     pub(crate) bytes: u64,
     /// Blobs that were fetched, and manifests that became content of this registry.
@@ -47,6 +50,9 @@ pub(crate) struct SyncReport {
 impl SyncReport {
     pub(super) fn fail(&mut self, failure: String) {
         self.failed += 1;
+        let name = failure.split(": ").next();
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(name);
+        self.failed_names = self.failed_names.wrapping_add(hash);
         if self.failures.len() < NAMED_MAX {
             self.failures.push(failure);
         }
@@ -73,19 +79,15 @@ impl SyncReport {
         }
     }
 
-    /// Whether a run to its end failed to find any tag that can be here.
+    /// Whether a run to its end found no tag.
     pub(crate) const fn found_nothing(&self) -> bool {
-        self.stopped.is_none() && self.failed > 0 && self.unchanged + self.fetched + self.pushed_here == 0
+        self.stopped.is_none() && self.failed > 0 && self.tags == 0
     }
 
-    /// Whether the same failed as in another run. The reasons may differ, in the number of a request for example.
-    pub(crate) fn fails_as(&self, other: &Self) -> bool {
-        let names = |report: &Self| -> BTreeSet<String> {
-            let name = |failure: &String| failure.split(": ").next().unwrap_or_default().to_owned();
-            report.failures.iter().map(name).collect()
-        };
-        // If there are many, only the first are named, in any order.
-        self.failed == other.failed && (self.failed > NAMED_MAX as u64 || names(self) == names(other))
+    /// Whether the same tags and lists failed as in another run. Compares their names only, because a reason may contain the
+    /// id of a request.
+    pub(crate) const fn fails_as(&self, other: &Self) -> bool {
+        self.failed == other.failed && self.failed_names == other.failed_names
     }
 
     /// The notes for the log.

@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
                 if matching.is_empty() && !self.is_stopped() {
                     let (pattern, host) = (rule.pattern(), self.upstream.label());
                     let why = format!("{pattern}: no repository of {host} matches this pattern");
-                    // For a schedule, there may be one later.
+                    // A scheduled run does not fail, because the repository may be created later.
                     let is_awaited = self.patience == Patience::Schedule && self.ownership() == Ownership::Mirrored;
                     self.count(|report| if is_awaited { report.note(why) } else { report.fail(why) });
                 }

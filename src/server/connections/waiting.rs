@@ -1,7 +1,7 @@
 //! [`Waiting`] and [`Queue`]: requests that wait for a place get the free ones in the order of their arrival.
 //!
-//! A place that becomes free goes to the first of them that may have it. So a free place is always one that none of them
-//! may have, and a new request may take it at once without being before its turn.
+//! A place that becomes free goes to the first of them whose address may have one more. If none may, it stays free, and a
+//! new request may take it without overtaking.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +13,9 @@ use super::{ConnectionLimits, Connections, State};
 
 /// A request that finds no free place waits this long for one.
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(10);
+
+/// One address may have at least as many waiting requests, also if others cannot wait then.
+const SHARE_MIN: usize = 2;
 
 /// The requests that wait, those that arrived first before the others. They are few, so searching is cheap.
 #[derive(Debug, Default)]
@@ -31,9 +34,9 @@ impl Queue {
     }
 
     fn may_wait(&self, address: Option<IpAddr>, limits: ConnectionLimits) -> bool {
-        // The rest of the reserve is for heads and probes, and others must be able to wait as well.
+        // The rest of the reserve is for heads and probes, and unless it is small, others can wait as well.
         let max = limits.reserve / 2;
-        let share = (max / 2).max(1);
+        let share = SHARE_MIN.max(max / 2);
         let of_address = self.0.iter().filter(|waiter| address.is_some() && waiter.address == address);
         self.0.len() < max && of_address.count() < share
     }
