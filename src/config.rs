@@ -53,6 +53,7 @@ use serde_json::{Map, Value};
 pub use crate::identity::access::{AccessControl, PolicyRule, RepositoryRules};
 pub use acme::{Acme, AcmeChallenge};
 pub use bearer::{Bearer, WorkloadIssuer, WorkloadRule};
+pub(crate) use client_certificate::uri_pattern;
 pub use client_certificate::{CertificateAttribute, ClientCertificates, Tls};
 pub use error::{Error, Finding, Place};
 pub use events::{EventSink, Events, SinkKind};

@@ -79,9 +79,16 @@ pub(super) fn read(settings: &Settings) -> Option<ClientCertificates> {
     settings.has_text(AUTHORITIES).then(|| ClientCertificates::read(settings))
 }
 
+/// A pattern for whole URIs. A match within a URI would let a program that may choose a part of its URI name any user.
+pub(crate) fn uri_pattern(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    // A group that the pattern closes itself would end the anchors.
+    Regex::new(pattern)?;
+    Regex::new(&format!("^(?:{pattern})$"))
+}
+
 pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     if let Some(pattern) = settings.get::<Option<String>>(PATTERN) {
-        match Regex::new(&pattern) {
+        match uri_pattern(&pattern) {
             Err(error) => findings.problem(PATTERN, error.to_string()),
             Ok(regex) if regex.captures_len() < 2 => {
                 findings.problem(PATTERN, "needs a group, whose match is the user");
@@ -91,5 +98,22 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings) {
     }
     if settings.given(MTLS).is_some() && !settings.has_text(AUTHORITIES) {
         findings.warning(MTLS, format!("has no effect without {AUTHORITIES}, the authorities of client certificates"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_for_whole_uris() {
+        let pattern = uri_pattern("a/(.+)|b").expect("it is valid");
+        assert!(pattern.is_match("a/x") && pattern.is_match("b"));
+        assert!(!pattern.is_match("a/x\n") && !pattern.is_match("xb") && !pattern.is_match("ba/x"));
+        for (text, why) in [("a)|(?:b", "closing"), ("(?x) a # b", "without closing"), ("(a{99999}){99}", "size limit")]
+        {
+            let error = uri_pattern(text).expect_err("it is invalid").to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 }

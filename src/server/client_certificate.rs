@@ -7,7 +7,7 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
-use crate::config::{CertificateAttribute, ClientCertificates};
+use crate::config::{CertificateAttribute, ClientCertificates, uri_pattern};
 use crate::identity::access::ClientCertificate;
 use crate::kit::clock::Timestamp;
 
@@ -28,9 +28,7 @@ pub(super) struct Naming {
 impl Naming {
     /// The pattern has been checked, but programs can set any text.
     pub(super) fn new(config: &ClientCertificates) -> Result<Self, regex_lite::Error> {
-        // A match within a URI would let a program that may choose a part of its URI name any user.
-        let whole = |pattern: &str| Regex::new(&format!("^(?:{pattern})$"));
-        let pattern = config.uri_pattern.as_deref().map(whole).transpose()?;
+        let pattern = config.uri_pattern.as_deref().map(uri_pattern).transpose()?;
         let index = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             attributes: config.attributes.clone(),
