@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, MultiGzDecoder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ use super::{Content, Scratch, SourceError};
 use crate::content::blobs::FilePart;
 use crate::oci::layout::ANNOTATION_REF_NAME;
 use crate::oci::{Algorithm, Digest, Hasher};
+use crate::transfer::Problem;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -27,6 +28,21 @@ const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 /// The beginning of a file of gzip (RFC 1952, 2.3.1), and of one of zstd (RFC 8878, 3.1.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The largest config that is read.
+const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
+/// A config (image-spec, config.md). Only what the layers are checked with.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
 
 /// An entry of `manifest.json`.
 #[derive(Deserialize)]
@@ -49,41 +65,73 @@ impl Content for Converted {
     }
 }
 
-/// Makes a layout of the images in `list`, the file `manifest.json`. Compressed layers are temporary files in `scratch`.
+/// A layer of the archive.
+#[derive(Clone)]
+struct Layer {
+    part: FilePart,
+    digest: Digest,
+    /// The digest of its uncompressed bytes, which the config of an image names.
+    diff: Digest,
+}
+
+/// The images that are converted.
+struct Conversion<'a> {
+    archive: &'a Archive,
+    scratch: &'a Scratch,
+    converted: Converted,
+    /// The layers by their names in the archive.
+    layers: HashMap<String, Layer>,
+    index: Vec<Value>,
+}
+
+/// Makes a layout of the images in `list`, the file `manifest.json`. Compressed layers are temporary files in `scratch`. A
+/// damaged image does not keep the others out.
 pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Result<Layout, SourceError> {
     let path = archive.path();
-    let invalid = |why: String| SourceError::archive(path, why);
     let images: Vec<Image> =
-        serde_json::from_slice(list).map_err(|error| invalid(format!("manifest.json: {error}")))?;
-    let (mut converted, mut layers, mut index) = (Converted::default(), HashMap::new(), Vec::new());
+        serde_json::from_slice(list).map_err(|error| SourceError::archive(path, format!("manifest.json: {error}")))?;
+    let (converted, layers) = (Converted::default(), HashMap::new());
+    let mut conversion = Conversion { archive, scratch, converted, layers, index: Vec::new() };
+    let mut problems = Vec::new();
     for image in images {
-        let find = |name: &str| archive.part(name).ok_or_else(|| invalid(format!("{name} is missing in the archive")));
-        let mut descriptors = Vec::new();
-        for name in &image.layers {
-            let layer = if let Some(layer) = layers.get(name) {
-                Value::clone(layer)
-            } else {
-                let found = find(name)?;
-                let (digest, part) = match begin(&found).map_err(SourceError::io("read", path))? {
-                    begin if begin.starts_with(&GZIP) => {
-                        (found.digest(Algorithm::Sha256).map_err(SourceError::io("read", path))?, found)
-                    }
-                    begin if begin.starts_with(&ZSTD) => {
-                        return Err(invalid(format!(
-                            "{name} is compressed with zstd, for which docker has no media type: write an archive of OCI, as \
-                             `skopeo copy … oci-archive:FILE` does"
-                        )));
-                    }
-                    _ => compress(&found, scratch).map_err(SourceError::io("compress", path))?,
-                };
-                let layer = json!({ "mediaType": LAYER, "size": part.size(), "digest": digest.to_string() });
-                converted.parts.insert(digest, part);
-                layers.insert(name.clone(), layer.clone());
-                layer
-            };
-            descriptors.push(layer);
+        if let Err(why) = conversion.add(&image)? {
+            let name = image.repo_tags.into_iter().flatten().next().unwrap_or(image.config);
+            problems.push(Problem::new(name, why));
         }
-        let config = find(&image.config)?;
+    }
+    let Conversion { converted, index, .. } = conversion;
+    let index = json!({ "schemaVersion": 2, "manifests": index }).to_string().into_bytes();
+    Ok(Layout::new(Arc::new(converted), index, path.join("manifest.json")).with_problems(problems))
+}
+
+impl Conversion<'_> {
+    /// Adds an image. The inner error is the damage of the image.
+    fn add(&mut self, image: &Image) -> Result<Result<(), String>, SourceError> {
+        let (path, scratch) = (self.archive.path(), self.scratch);
+        let Some(config) = self.archive.part(&image.config) else {
+            return Ok(Err(format!("{} is missing in the archive", image.config)));
+        };
+        let bytes = config.read(CONFIG_BYTES_MAX).map_err(SourceError::io("read", path))?;
+        let Some(Ok(content)) = bytes.map(|bytes| serde_json::from_slice::<Config>(&bytes)) else {
+            return Ok(Err(format!("{} is not the config of an image", image.config)));
+        };
+        let diffs = content.rootfs.diff_ids;
+        if diffs.len() != image.layers.len() {
+            let (named, layers) = (diffs.len(), image.layers.len());
+            return Ok(Err(format!("its config names {named} layers, and the archive has {layers}")));
+        }
+        let mut descriptors = Vec::new();
+        for (name, diff) in image.layers.iter().zip(diffs) {
+            let Layer { part, digest, diff: found } = match self.layer(name)? {
+                Ok(layer) => layer,
+                Err(why) => return Ok(Err(why)),
+            };
+            if found != diff {
+                return Ok(Err(format!("{name} has the digest {found}, and the config names {diff}")));
+            }
+            descriptors.push(json!({ "mediaType": LAYER, "size": part.size(), "digest": digest.to_string() }));
+            self.converted.parts.insert(digest, part);
+        }
         let digest = config.digest(Algorithm::Sha256).map_err(SourceError::io("read", path))?;
         let manifest = json!({
             "schemaVersion": 2,
@@ -91,22 +139,50 @@ pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Resu
             "config": { "mediaType": CONFIG, "size": config.size(), "digest": digest.to_string() },
             "layers": descriptors,
         });
-        converted.parts.insert(digest, config);
+        self.converted.parts.insert(digest, config);
         let (digest, part) =
             keep(manifest.to_string().as_bytes(), scratch).map_err(SourceError::io("write to", scratch.path()))?;
         let descriptor = |name: Option<&String>| {
             let annotations = name.map(|name| json!({ ANNOTATION_REF_NAME: name }));
             json!({ "mediaType": MANIFEST, "size": part.size(), "digest": digest.to_string(), "annotations": annotations })
         };
-        let names = image.repo_tags.unwrap_or_default();
+        let names = image.repo_tags.as_deref().unwrap_or_default();
         if names.is_empty() {
-            index.push(descriptor(None));
+            self.index.push(descriptor(None));
         }
-        index.extend(names.iter().map(|name| descriptor(Some(name))));
-        converted.parts.insert(digest, part);
+        self.index.extend(names.iter().map(|name| descriptor(Some(name))));
+        self.converted.parts.insert(digest, part);
+        Ok(Ok(()))
     }
-    let index = json!({ "schemaVersion": 2, "manifests": index }).to_string().into_bytes();
-    Ok(Layout::new(Arc::new(converted), index, path.join("manifest.json")))
+
+    /// A layer, compressed. The inner error is its damage.
+    fn layer(&mut self, name: &str) -> Result<Result<Layer, String>, SourceError> {
+        if let Some(layer) = self.layers.get(name) {
+            return Ok(Ok(layer.clone()));
+        }
+        let path = self.archive.path();
+        let Some(part) = self.archive.part(name) else {
+            return Ok(Err(format!("{name} is missing in the archive")));
+        };
+        let begin = begin(&part).map_err(SourceError::io("read", path))?;
+        if begin.starts_with(&ZSTD) {
+            return Ok(Err(format!(
+                "{name} is compressed with zstd, for which docker has no media type: write an archive of OCI, as \
+                 `skopeo copy … oci-archive:FILE` does"
+            )));
+        }
+        let layer = if begin.starts_with(&GZIP) {
+            let digest = part.digest(Algorithm::Sha256).map_err(SourceError::io("read", path))?;
+            match uncompressed(&part).map_err(SourceError::io("read", path))? {
+                Ok(diff) => Layer { part, digest, diff },
+                Err(damage) => return Ok(Err(format!("{name} is damaged: {damage}"))),
+            }
+        } else {
+            compress(&part, self.scratch).map_err(SourceError::io("compress", path))?
+        };
+        self.layers.insert(name.to_owned(), layer.clone());
+        Ok(Ok(layer))
+    }
 }
 
 /// The first bytes of a layer.
@@ -115,14 +191,41 @@ fn begin(layer: &FilePart) -> io::Result<Vec<u8>> {
     Ok(parts.next()?.map(|(_, bytes)| bytes.iter().take(ZSTD.len()).copied().collect()).unwrap_or_default())
 }
 
+/// The digest of the uncompressed bytes of a layer. The inner error is damage of its compression.
+fn uncompressed(layer: &FilePart) -> io::Result<Result<Digest, io::Error>> {
+    let (mut decoder, mut parts) = (MultiGzDecoder::new(Sum(Hasher::new(Algorithm::Sha256))), layer.parts());
+    while let Some((_, bytes)) = parts.next()? {
+        if let Err(damage) = decoder.write_all(bytes) {
+            return Ok(Err(damage));
+        }
+    }
+    Ok(decoder.finish().map(|Sum(hasher)| hasher.finish()))
+}
+
 /// Compresses a layer. The header of the result has no time and no name.
-fn compress(layer: &FilePart, scratch: &Scratch) -> io::Result<(Digest, FilePart)> {
-    let output = Hashing::new(scratch)?;
+fn compress(layer: &FilePart, scratch: &Scratch) -> io::Result<Layer> {
+    let (output, mut hasher) = (Hashing::new(scratch)?, Hasher::new(Algorithm::Sha256));
     let (mut encoder, mut parts) = (GzEncoder::new(output, Compression::default()), layer.parts());
     while let Some((_, bytes)) = parts.next()? {
+        hasher.update(bytes);
         encoder.write_all(bytes)?;
     }
-    Ok(encoder.finish()?.end(scratch))
+    let (digest, part) = encoder.finish()?.end(scratch);
+    Ok(Layer { part, digest, diff: hasher.finish() })
+}
+
+/// The digest of what is written to it.
+struct Sum(Hasher);
+
+impl Write for Sum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes bytes to a temporary file.

@@ -27,6 +27,8 @@ pub(crate) struct Layout {
     path: PathBuf,
     /// The repository, if its location says it.
     repository: Option<String>,
+    /// Images that could not be converted.
+    problems: Vec<Problem>,
 }
 
 /// The blobs of a layout in a directory.
@@ -72,7 +74,12 @@ impl Layout {
 
     /// A layout whose files are elsewhere.
     pub(super) fn new(content: Arc<dyn Content>, index: Vec<u8>, path: PathBuf) -> Self {
-        Self { content, index, path, repository: None }
+        Self { content, index, path, repository: None, problems: Vec::new() }
+    }
+
+    /// The same with the problems that its conversion has found.
+    pub(super) fn with_problems(self, problems: Vec<Problem>) -> Self {
+        Self { problems, ..self }
     }
 
     /// Opens the layout in a directory.
@@ -83,7 +90,7 @@ impl Layout {
         let index = file_part(&path).and_then(|part| read(part.ok_or(io::ErrorKind::NotFound)?));
         let index = index.map_err(SourceError::io("read", &path))?;
         let content = Arc::new(Directory { path: directory.to_owned(), shared });
-        Ok(Self { content, index, path, repository: None })
+        Ok(Self::new(content, index, path))
     }
 
     pub(super) fn digests(&self, report: &mut dyn FnMut(Problem)) -> Result<Vec<Digest>, SourceError> {
@@ -93,6 +100,11 @@ impl Layout {
     pub(super) fn each(&self, visit: &mut Visit<'_>) -> Result<(), SourceError> {
         let invalid = |invalid| SourceError::Layout { path: self.path.clone(), invalid };
         let place = || self.repository.clone().unwrap_or_else(|| self.path.display().to_string());
+        for problem in &self.problems {
+            if visit(Item::Problem(problem.clone())).is_break() {
+                return Ok(());
+            }
+        }
         for entry in read_index(&self.index).map_err(invalid)? {
             let entry = match entry {
                 Ok(entry) => entry,

@@ -74,36 +74,70 @@ async fn skopeo_reads_an_export_and_an_import_reads_what_skopeo_writes() {
     assert_eq!(again["known_tags"].as_u64(), Some(1), "{again}");
 }
 
-/// An archive as `crane pull` writes it: one image with one layer, which is in the archive as it is.
-fn crane_archive(path: &Path, layer: &[u8]) {
-    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    let list = br#"[{"Config":"sha256:c","RepoTags":["team/crane:1"],"Layers":["l.tar.gz"]}]"#;
-    let mut archive = tar::Builder::new(std::fs::File::create(path).unwrap());
-    for (name, content) in [("sha256:c", &config[..]), ("l.tar.gz", layer), ("manifest.json", list)] {
+/// An archive as `crane pull` writes it: images with one layer each, which is in the archive as it is. Each has a tag, the
+/// digest of its uncompressed layer, and the layer.
+fn crane_archive(path: &Path, images: &[(&str, &str, &[u8])]) {
+    let (mut archive, mut list) = (tar::Builder::new(std::fs::File::create(path).unwrap()), Vec::new());
+    let mut add = |name: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         archive.append_data(&mut header, name, content).unwrap();
+    };
+    for (tag, diff, layer) in images {
+        let rootfs = serde_json::json!({ "type": "layers", "diff_ids": [diff] });
+        let config = serde_json::json!({ "architecture": "amd64", "os": "linux", "rootfs": rootfs });
+        add(&format!("sha256:{tag}"), &bytes(&config));
+        add(&format!("{tag}.tar.gz"), layer);
+        list.push(serde_json::json!({
+            "Config": format!("sha256:{tag}"),
+            "RepoTags": [format!("team/crane:{tag}")],
+            "Layers": [format!("{tag}.tar.gz")],
+        }));
     }
+    add("manifest.json", &bytes(&list.into()));
     archive.finish().unwrap();
 }
 
 #[tokio::test]
-async fn compressed_layers_of_an_archive_stay_as_they_are() {
+async fn compressed_layers_of_an_archive_stay_as_they_are_if_they_are_whole() {
     let place = tempfile::tempdir().unwrap();
     let (root, archive) = (place.path().join("data"), place.path().join("image.tar"));
     create(&root);
-    let mut layer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut layer, &noise(2000, 1)).unwrap();
-    let layer = layer.finish().unwrap();
-    crane_archive(&archive, &layer);
-    succeeds("import", &root, &[archive.to_str().unwrap()]);
-    crane_archive(&archive, b"\x28\xb5\x2f\xfd and more");
-    let refused = Program::new(["import", "--root"]).arg(&root).arg(&archive).run();
-    assert!(refused.code == Some(1) && refused.stderr.contains("l.tar.gz is compressed with zstd"), "{refused:?}");
+    let plain = noise(2000, 1);
+    let compress = |content: &[u8]| {
+        let mut layer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut layer, content).unwrap();
+        layer.finish().unwrap()
+    };
+    let layer = compress(&plain);
+    let [diff, other] = [sha256(&plain), sha256(b"other")];
+    let (twice, trailing) = (compress(&layer), [&layer[..], b"and more"].concat());
+    let mut checksum = layer.clone();
+    *checksum.iter_mut().rev().nth(5).unwrap() ^= 1;
+    let images: [(&str, &str, &[u8]); 8] = [
+        ("short", &diff, &layer[..layer.len() - 1]),
+        ("half", &diff, &layer[..layer.len() / 2]),
+        ("checksum", &diff, &checksum),
+        ("trailing", &diff, &trailing),
+        ("twice", &diff, &twice),
+        ("other", &other, &layer),
+        ("zstd", &diff, b"\x28\xb5\x2f\xfd and more"),
+        ("good", &diff, &layer),
+    ];
+    crane_archive(&archive, &images);
+    let done = Program::new(["import", "--root"]).arg(&root).arg(&archive).run();
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stdout.contains("imported: 1 tag") && done.stdout.contains("skipped: 7 items"), "{done:?}");
+    for (tag, why) in [("half", "is damaged"), ("other", "and the config names"), ("zstd", "is compressed with zstd")] {
+        let line = done.stdout.lines().find(|line| line.contains(&format!("team/crane:{tag}: ")));
+        assert!(line.is_some_and(|line| line.contains(why)), "{done:?}");
+    }
     let running = serve(&root);
-    let manifest = running.anonymous().get("/v2/team/crane/manifests/1").send().await.status(200).json();
+    let manifest = running.anonymous().get("/v2/team/crane/manifests/good").send().await.status(200).json();
     assert_eq!(manifest["layers"][0]["digest"], sha256(&layer));
+    let tags = running.anonymous().get("/v2/team/crane/tags/list").send().await.status(200).json();
+    assert_eq!(tags["tags"], serde_json::json!(["good"]));
 }
 
 #[tokio::test]
