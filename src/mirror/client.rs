@@ -376,7 +376,9 @@ impl Client {
             }
             StatusCode::FORBIDDEN => Error::Denied { host, presented: self.presented(ask.subject).await, message },
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after, message },
-            status if status.is_server_error() => Error::Failed { host, status, retry_after, message },
+            status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+                Error::Failed { host, status, retry_after, message }
+            }
             status => Error::Unexpected { host, status, message },
         })
     }

@@ -15,6 +15,10 @@ impl Upstream {
     pub(super) const fn is_taken_over(&self) -> bool {
         matches!(self.sync_rules.ownership, Ownership::Own { .. })
     }
+
+    fn is_client_of(&self, host: &str) -> bool {
+        self.clients.iter().any(|client| client.host() == host)
+    }
 }
 
 impl Mirror {
@@ -42,7 +46,7 @@ impl Mirror {
         }
     }
 
-    /// The repositories of an upstream that still have mirrored copies, with the digests of these.
+    /// The repositories that still have mirrored copies from an upstream, with the digests of these.
     pub(super) fn copies(&self, upstream: &Upstream) -> Result<Vec<(RepositoryName, Vec<Digest>)>, Error> {
         let mut found = Vec::new();
         for name in self.stores.mirrored_repositories()? {
@@ -52,7 +56,11 @@ impl Mirror {
             let repository = self.stores.repository(&name);
             let mut digests = Vec::new();
             for digest in repository.manifest_digests()? {
-                if matches!(repository.held(&Reference::Digest(digest))?, Held::Mirrored(_)) {
+                let reference = Reference::Digest(digest);
+                let host = || Ok::<_, Error>(repository.origin(&reference)?.and_then(|origin| origin.upstream));
+                if matches!(repository.held(&reference)?, Held::Mirrored(_))
+                    && host()?.is_some_and(|host| upstream.is_client_of(&host))
+                {
                     digests.push(digest);
                 }
             }

@@ -117,6 +117,15 @@ impl Error {
         )
     }
 
+    /// Whether the upstream responded with 5xx.
+    pub(crate) fn has_server_status(&self) -> bool {
+        match self {
+            Self::Failed { .. } => true,
+            Self::BackedOff { error, .. } => error.has_server_status(),
+            _ => false,
+        }
+    }
+
     /// How long the upstream asks to wait.
     pub(crate) const fn retry_after(&self) -> Option<Duration> {
         match self {

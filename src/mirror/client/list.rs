@@ -1,13 +1,14 @@
 //! The lists of an upstream: its repositories, the tags of a repository, and the referrers of a manifest.
 
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 use url::Url;
 
 use super::challenge::Challenge;
-use super::{Ask, Authorized, Client, Effort, Error, Presented, Shared, Subject};
+use super::{Ask, Authorized, Client, Effort, Error, Presented, Subject};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 /// The names that are requested in one page.
@@ -31,6 +32,10 @@ struct Pages {
     /// Whether each page was requested with an `Authorization`.
     is_authorized: bool,
 }
+
+/// The statuses, besides 404, of registries without lists of referrers.
+const NO_REFERRERS: [StatusCode; 4] =
+    [StatusCode::BAD_REQUEST, StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_ACCEPTABLE, StatusCode::NOT_IMPLEMENTED];
 
 #[derive(Deserialize)]
 struct Tags {
@@ -78,21 +83,35 @@ impl Client {
         Ok(Some(Catalog { names, is_public }))
     }
 
+    /// Whether the upstream works, although it has failed for a request. Then it is not left alone any longer.
+    pub(crate) async fn responds(&self, effort: Effort) -> bool {
+        let works = self.ping(effort).await.is_some_and(|response| !response.status().is_server_error());
+        if works {
+            self.shared.health.succeeded();
+        }
+        works
+    }
+
+    /// Requests `/v2/` without credentials. Returns `None` if there is no response.
+    async fn ping(&self, effort: Effort) -> Option<Response<Incoming>> {
+        let ask =
+            Ask { method: Method::GET, path: String::new(), subject: Subject::Catalog, headers: HeaderMap::new() };
+        let asked = async {
+            let _slot = self.shared.slots.acquire(ask.kind()).await;
+            self.follow(&ask, None).await
+        };
+        timeout(effort.wait, asked).await.ok()?.ok()
+    }
+
     /// Learns how the upstream authenticates its users. A registry with public repositories lists them without a challenge,
     /// but has one at `/v2/`, zot with status 200.
     async fn learn_challenge(&self, effort: Effort) {
-        let Shared { challenge, slots, .. } = &*self.shared;
+        let challenge = &self.shared.challenge;
         if challenge.get().is_some() {
             return;
         }
-        let ask =
-            Ask { method: Method::GET, path: String::new(), subject: Subject::Catalog, headers: HeaderMap::new() };
-        let asked = timeout(effort.wait, async {
-            let _slot = slots.acquire(ask.kind()).await;
-            self.follow(&ask, None).await
-        });
         // If this fails, the list says why.
-        if let Ok(Ok(response)) = asked.await
+        if let Some(response) = self.ping(effort).await
             && (response.status().is_success() || response.status() == StatusCode::UNAUTHORIZED)
         {
             challenge.announce(Challenge::strongest(response.headers()));
@@ -108,7 +127,12 @@ impl Client {
         effort: Effort,
     ) -> Result<Option<Vec<Digest>>, Error> {
         let ask = self.ask(Method::GET, repository, &format!("referrers/{subject}"));
-        let bytes = match self.send(&ask, effort).await? {
+        let listed = match self.send(&ask, effort).await {
+            // Registries that do not know the path also answer this.
+            Err(Error::Unexpected { status, .. }) if NO_REFERRERS.contains(&status) => None,
+            listed => listed?,
+        };
+        let bytes = match listed {
             Some(answered) => self.collect(answered, super::LIST_BYTES_MAX, effort).await?,
             None => match self.manifest(repository, &Reference::Tag(Tag::of_referrers(subject)), effort).await? {
                 Some(index) => index.bytes,

@@ -1,7 +1,7 @@
 //! [`Run`]: one run of synchronisation. Finds the repositories and tags, and fetches several images at a time.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,6 +16,9 @@ use crate::mirror::client::{self, Allowance, Catalog, Client, Effort, Presented}
 use crate::mirror::{Attempts, Error, Mirror, NameRule, Upstream, is_hub};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
+/// A run ends after this many items in a row for which the upstream failed.
+const FAILED_IN_ROW_MAX: u32 = 10;
+
 pub(super) struct Run<'a> {
     pub(super) mirror: &'a Mirror,
     pub(super) upstream: &'a Upstream,
@@ -24,6 +27,8 @@ pub(super) struct Run<'a> {
     patience: Patience,
     /// Whether the upstream has responded.
     has_begun: AtomicBool,
+    /// The items in a row for which the upstream failed.
+    failed_in_row: AtomicU32,
 }
 
 /// A repository of the run.
@@ -37,7 +42,14 @@ struct Place<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(mirror: &'a Mirror, upstream: &'a Upstream, patience: Patience, dry_run: bool) -> Self {
         upstream.sync.update(|running| running.is_dry_run = dry_run);
-        Self { mirror, upstream, only_reports: dry_run, patience, has_begun: AtomicBool::new(false) }
+        Self {
+            mirror,
+            upstream,
+            only_reports: dry_run,
+            patience,
+            has_begun: AtomicBool::new(false),
+            failed_in_row: AtomicU32::new(0),
+        }
     }
 
     /// Whether a person waits for an upstream that has not responded yet.
@@ -91,6 +103,12 @@ impl<'a> Run<'a> {
     /// The result so far.
     pub(super) fn report(&self) -> SyncReport {
         self.upstream.sync.running().map(|running| running.report).unwrap_or_default()
+    }
+
+    /// Counts an item for which the upstream did not fail.
+    fn succeed(&self, change: impl FnOnce(&mut SyncReport)) {
+        self.failed_in_row.store(0, Ordering::Relaxed);
+        self.count(change);
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut SyncReport)) {
@@ -151,7 +169,7 @@ impl<'a> Run<'a> {
                     if matches!(error, Error::Stopped) {
                         return self.stop(error.to_string());
                     }
-                    self.fail(format!("{local}@{digest}: {error}"), &error);
+                    self.fail(format!("{local}@{digest}: {error}"), &error).await;
                 }
             }
         }
@@ -256,7 +274,7 @@ impl<'a> Run<'a> {
             }
             Err(error @ Error::Stopped) => return self.stop(error.to_string()),
             Err(error) => {
-                self.fail(format!("{}: cannot list the tags: {error}", place.local), &error);
+                self.fail(format!("{}: cannot list the tags: {error}", place.local), &error).await;
                 return;
             }
         };
@@ -300,7 +318,7 @@ impl<'a> Run<'a> {
         let done = timeout(limit, self.patiently(|| image.synchronise(tag))).await;
         self.count(|report| report.tags += 1);
         match done {
-            Ok(Ok(outcome)) => self.count(|report| match outcome {
+            Ok(Ok(outcome)) => self.succeed(|report| match outcome {
                 Outcome::Unchanged => report.unchanged += 1,
                 Outcome::Fetched => report.fetched += 1,
                 Outcome::WouldFetch => report.would_fetch(name),
@@ -319,7 +337,7 @@ impl<'a> Run<'a> {
             }
             Ok(Err(error)) => {
                 tracing::warn!(%name, %error, "could not synchronise a tag");
-                self.fail(format!("{name}: {error}"), &error);
+                self.fail(format!("{name}: {error}"), &error).await;
             }
             Err(_) => self.count(|report| {
                 report.fail(format!("{name}: not complete after {} s (syncTimeout)", limit.as_secs()));
@@ -328,12 +346,26 @@ impl<'a> Run<'a> {
     }
 
     /// Counts a failure. Ends the run if the whole upstream has failed, so that not every tag waits for it.
-    fn fail(&self, failure: String, error: &Error) {
+    async fn fail(&self, failure: String, error: &Error) {
         self.count(|report| report.fail(failure));
         self.advise(error);
-        if is_down(error) {
+        if is_down(error) && !self.has_failed_alone(error).await {
             self.stop(error.to_string());
         }
+    }
+
+    /// Whether the upstream fails for one item only, such as a damaged manifest, and works otherwise.
+    async fn has_failed_alone(&self, error: &Error) -> bool {
+        let is_status = matches!(error, Error::Upstream(error) if error.has_server_status());
+        if !is_status || self.failed_in_row.fetch_add(1, Ordering::Relaxed) >= FAILED_IN_ROW_MAX {
+            return false;
+        }
+        for client in &self.upstream.clients {
+            if client.responds(self.effort()).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Notes the next step after an error.

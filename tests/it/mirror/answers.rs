@@ -91,6 +91,13 @@ async fn one_referrer_that_is_no_manifest_leaves_the_others() {
 
 #[tokio::test]
 async fn referrers_under_a_tag_are_found() {
+    for status in [404, 400, 405, 501] {
+        find_referrers_under_a_tag(status).await;
+    }
+}
+
+/// Finds a referrer at an upstream that answers the list of referrers with a status.
+async fn find_referrers_under_a_tag(status: u16) {
     let t = Setting::new("1h").await;
     let image = push_image(&t.pusher(), "app", "1", 1).await;
     let referrer = push_referrer(&t.pusher(), &image).await;
@@ -98,7 +105,7 @@ async fn referrers_under_a_tag_are_found() {
     let index = content::index(&[&referrer]);
     put_manifest(&t.pusher(), "app", &subject.replace(':', "-"), &index).await.status(201);
     pull(&t.puller(), "up/app", "1", &image).await;
-    t.between.set(Mode::Answers(vec![canned("/referrers/", 404, "text/plain", "")]));
+    t.between.set(Mode::Answers(vec![canned("/referrers/", status, "text/plain", "")]));
     let (listed, _) = t.compared(&format!("/v2/up/app/referrers/{subject}")).await;
     assert_eq!(listed.json()["manifests"][0]["digest"], sha256(&content::bytes(&referrer)).as_str());
 }

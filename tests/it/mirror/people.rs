@@ -7,7 +7,7 @@ use coracle::Registry;
 use coracle::config::Config;
 use serde_json::Value;
 
-use super::between::{Between, Mode};
+use super::between::{Between, Canned, Mode};
 use super::sync::{digest_of, until};
 use super::{PATIENCE, is_stale, pull};
 use crate::clients::home::{SKOPEO, installed};
@@ -142,6 +142,23 @@ async fn a_pattern_that_matches_no_repository_is_reported_and_stays_in_the_statu
     assert!(synced.contains("1 tag in 1 repository, 1 fetched"), "{synced}");
     let status = scene.done(&["mirror", "status"]);
     assert!(!status.contains(&unmatched), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_for_which_the_upstream_fails_does_not_keep_others_out() {
+    let scene = Scene::new(POLLED).await;
+    let pusher = scene.upstream.anonymous();
+    for (repository, tag) in [("team/a", "1"), ("team/a", "damaged"), ("team/a", "zz"), ("team/b", "1")] {
+        push_image(&pusher, repository, tag, 1).await;
+    }
+    let running = scene.start();
+    let failure = Canned { at: "/manifests/damaged".to_owned(), status: 500, kind: "text/plain", text: String::new() };
+    scene.between.set(Mode::Answers(vec![failure]));
+    let synced = scene.coracle(&["mirror", "sync"]);
+    assert_eq!(synced.code, Some(1), "{synced:?}");
+    assert!(synced.stdout.contains("4 tags in 2 repositories, 3 fetched, 0 unchanged, 1 failed"), "{synced:?}");
+    assert!(synced.stderr.contains("up/team/a:damaged: ") && !synced.stderr.contains("ended early"), "{synced:?}");
+    running.anonymous().get("/v2/up/team/b/manifests/1").send().await.status(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
