@@ -382,12 +382,13 @@ async fn whoever_goes_away_while_the_key_is_stored_leaves_no_key() {
     let host = host(&t);
     let running = person.coracle(&["login", &host, "--username", "alice", "--password-stdin"]).input(ALICE.1).spawn();
     let storing = person.path("storing");
-    for _ in 0..3000 {
+    for _ in 0..12_000 {
         if storing.exists() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    assert!(storing.exists(), "the helper does not store");
     assert_eq!(keys(&t.user(ALICE)).await.len(), 1, "the key is there, and is being stored");
     running.signal(Signal::INT);
     let done = tokio::task::spawn_blocking(move || running.finish()).await.unwrap();
