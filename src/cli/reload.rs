@@ -107,14 +107,15 @@ impl ConfigFile {
             |key: &String| key.get(..ACCESS_CONTROL.len()).is_some_and(|key| key.eq_ignore_ascii_case(ACCESS_CONTROL));
         waiting.retain(|key| !is_reloaded(key));
         let control = loaded.config.http.access_control;
-        if control.is_some() != rules.is_some() {
+        let needs_restart = control.is_some() != rules.is_some();
+        if needs_restart {
             // Without the key other defaults hold, such as those of the profile.
             waiting.push(ACCESS_CONTROL.to_owned());
         }
         let keys = (!waiting.is_empty()).then(|| waiting.join(", "));
         let warning = keys.as_ref().map(|keys| format!("changed keys of {path} take effect after a restart: {keys}"));
         registry.shared.note_reload(warning);
-        if control.is_some() == rules.is_some() && control != *rules {
+        if !needs_restart && control != *rules {
             registry.set_access_control(control.as_ref());
             *rules = control;
             tracing::info!(%path, "reloaded http.accessControl");

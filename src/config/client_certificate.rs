@@ -81,7 +81,7 @@ pub(super) fn read(settings: &Settings) -> Option<ClientCertificates> {
 
 /// A pattern for whole URIs. A match within a URI would let a program that may choose a part of its URI name any user.
 pub(crate) fn uri_pattern(pattern: &str) -> Result<Regex, regex_lite::Error> {
-    // A group that the pattern closes itself would end the anchors.
+    // `a)|(?:b` is valid only between the parentheses, and would match a part of a URI.
     Regex::new(pattern)?;
     Regex::new(&format!("^(?:{pattern})$"))
 }

@@ -376,6 +376,7 @@ impl Client {
             }
             StatusCode::FORBIDDEN => Error::Denied { host, presented: self.presented(ask.subject).await, message },
             StatusCode::TOO_MANY_REQUESTS => Error::RateLimited { host, retry_after, message },
+            // 501 does not pass.
             status if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
                 Error::Failed { host, status, retry_after, message }
             }

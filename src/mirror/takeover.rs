@@ -16,7 +16,7 @@ impl Upstream {
         matches!(self.sync_rules.ownership, Ownership::Own { .. })
     }
 
-    fn is_client_of(&self, host: &str) -> bool {
+    fn has_client_for(&self, host: &str) -> bool {
         self.clients.iter().any(|client| client.host() == host)
     }
 }
@@ -59,7 +59,7 @@ impl Mirror {
                 let reference = Reference::Digest(digest);
                 let host = || Ok::<_, Error>(repository.origin(&reference)?.and_then(|origin| origin.upstream));
                 if matches!(repository.held(&reference)?, Held::Mirrored(_))
-                    && host()?.is_some_and(|host| upstream.is_client_of(&host))
+                    && host()?.is_some_and(|host| upstream.has_client_for(&host))
                 {
                     digests.push(digest);
                 }

@@ -61,8 +61,9 @@ impl Shared {
         Some((mirror, mirror.upstreams().len().checked_sub(1)?))
     }
 
-    /// Notes the end of a run. `before` is the report of the run before. A takeover is done when nothing is left, or only
-    /// what failed twice. A run that found nothing is no takeover. Returns whether it has become so now.
+    /// Notes the end of a run. `before` is the report of the previous run. The takeover is done if nothing is left, or if
+    /// the same tags and lists failed in both runs. A run without any tag does not end it. Returns true if this run has
+    /// ended the takeover.
     pub(crate) fn note_takeover(&self, report: &SyncReport, before: Option<&SyncReport>) -> bool {
         let Some(takeover) = &self.takeover else { return false };
         let has_failed_twice = !report.found_nothing() && before.is_some_and(|before| report.fails_as(before));

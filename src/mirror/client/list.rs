@@ -48,6 +48,13 @@ struct Repositories {
     repositories: Option<Vec<String>>,
 }
 
+impl Ask<'_> {
+    /// A request about the whole registry. The path is that below `/v2/`.
+    fn of_registry(path: &str) -> Self {
+        Self { method: Method::GET, path: path.to_owned(), subject: Subject::Catalog, headers: HeaderMap::new() }
+    }
+}
+
 impl Client {
     /// Lists the tags of a repository. Returns `None` if the upstream does not have it. Invalid names are left out.
     pub(crate) async fn tags(&self, repository: &RepositoryName, effort: Effort) -> Result<Option<Vec<Tag>>, Error> {
@@ -59,12 +66,7 @@ impl Client {
 
     /// Lists the repositories of the upstream. Returns `None` if it has no such list.
     pub(crate) async fn repositories(&self, effort: Effort) -> Result<Option<Catalog>, Error> {
-        let ask = Ask {
-            method: Method::GET,
-            path: "_catalog".to_owned(),
-            subject: Subject::Catalog,
-            headers: HeaderMap::new(),
-        };
+        let ask = Ask::of_registry("_catalog");
         let read = |bytes: &[u8]| {
             serde_json::from_slice(bytes).map(|Repositories { repositories }| repositories.unwrap_or_default())
         };
@@ -94,8 +96,7 @@ impl Client {
 
     /// Requests `/v2/` without credentials. Returns `None` if there is no response.
     async fn ping(&self, effort: Effort) -> Option<Response<Incoming>> {
-        let ask =
-            Ask { method: Method::GET, path: String::new(), subject: Subject::Catalog, headers: HeaderMap::new() };
+        let ask = Ask::of_registry("");
         let asked = async {
             let _slot = self.shared.slots.acquire(ask.kind()).await;
             self.follow(&ask, None).await

@@ -354,7 +354,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the upstream fails for one item only, such as a damaged manifest, and works otherwise.
+    /// Counts a failed item. Returns whether the upstream fails for this one only, such as a damaged manifest, and works
+    /// otherwise.
     async fn has_failed_alone(&self, error: &Error) -> bool {
         let is_status = matches!(error, Error::Upstream(error) if error.has_server_status());
         if !is_status || self.failed_in_row.fetch_add(1, Ordering::Relaxed) >= FAILED_IN_ROW_MAX {

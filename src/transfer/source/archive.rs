@@ -20,9 +20,9 @@ use crate::transfer::Problem;
 const FILES_MAX: usize = 1_000_000;
 /// The most links that are followed to a file.
 const LINKS_MAX: usize = 8;
-/// The first bytes of compressed files.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The first bytes of files that gzip and zstd have compressed (RFC 1952, 2.3.1; RFC 8878, 3.1.1).
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(super) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// An open tar file, and the files in it by path.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use flate2::write::{GzEncoder, MultiGzDecoder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::archive::Archive;
+use super::archive::{Archive, GZIP, ZSTD};
 use super::layout::Layout;
 use super::scratch::ScratchFile;
 use super::{Content, Scratch, SourceError};
@@ -25,9 +25,6 @@ use crate::transfer::Problem;
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// The beginning of a file of gzip (RFC 1952, 2.3.1), and of one of zstd (RFC 8878, 3.1.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The largest config that is read.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
@@ -84,6 +81,19 @@ struct Conversion<'a> {
     index: Vec<Value>,
 }
 
+/// Why an image is not converted.
+enum Failure {
+    /// The image is damaged. Others are converted.
+    Damaged(String),
+    Source(SourceError),
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
 /// Makes a layout of the images in `list`, the file `manifest.json`. Compressed layers are temporary files in `scratch`. A
 /// damaged image does not keep the others out.
 pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Result<Layout, SourceError> {
@@ -94,9 +104,13 @@ pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Resu
     let mut conversion = Conversion { archive, scratch, converted, layers, index: Vec::new() };
     let mut problems = Vec::new();
     for image in images {
-        if let Err(why) = conversion.add(&image)? {
-            let name = image.repo_tags.into_iter().flatten().next().unwrap_or(image.config);
-            problems.push(Problem::new(name, why));
+        match conversion.add(&image) {
+            Ok(()) => {}
+            Err(Failure::Damaged(why)) => {
+                let name = image.repo_tags.into_iter().flatten().next().unwrap_or(image.config);
+                problems.push(Problem::new(name, why));
+            }
+            Err(Failure::Source(error)) => return Err(error),
         }
     }
     let Conversion { converted, index, .. } = conversion;
@@ -105,29 +119,24 @@ pub(super) fn convert(archive: &Archive, list: &[u8], scratch: &Scratch) -> Resu
 }
 
 impl Conversion<'_> {
-    /// Adds an image. The inner error is the damage of the image.
-    fn add(&mut self, image: &Image) -> Result<Result<(), String>, SourceError> {
+    /// Adds an image.
+    fn add(&mut self, image: &Image) -> Result<(), Failure> {
         let (path, scratch) = (self.archive.path(), self.scratch);
-        let Some(config) = self.archive.part(&image.config) else {
-            return Ok(Err(format!("{} is missing in the archive", image.config)));
-        };
+        let config = self.part(&image.config)?;
         let bytes = config.read(CONFIG_BYTES_MAX).map_err(SourceError::io("read", path))?;
         let Some(Ok(content)) = bytes.map(|bytes| serde_json::from_slice::<Config>(&bytes)) else {
-            return Ok(Err(format!("{} is not the config of an image", image.config)));
+            return Err(Failure::Damaged(format!("{} is not the config of an image", image.config)));
         };
         let diffs = content.rootfs.diff_ids;
         if diffs.len() != image.layers.len() {
             let (named, layers) = (diffs.len(), image.layers.len());
-            return Ok(Err(format!("its config names {named} layers, and the archive has {layers}")));
+            return Err(Failure::Damaged(format!("its config names {named} layers, and the archive has {layers}")));
         }
         let mut descriptors = Vec::new();
         for (name, diff) in image.layers.iter().zip(diffs) {
-            let Layer { part, digest, diff: found } = match self.layer(name)? {
-                Ok(layer) => layer,
-                Err(why) => return Ok(Err(why)),
-            };
+            let Layer { part, digest, diff: found } = self.layer(name)?;
             if found != diff {
-                return Ok(Err(format!("{name} has the digest {found}, and the config names {diff}")));
+                return Err(Failure::Damaged(format!("{name} has the digest {found}, and the config names {diff}")));
             }
             descriptors.push(json!({ "mediaType": LAYER, "size": part.size(), "digest": digest.to_string() }));
             self.converted.parts.insert(digest, part);
@@ -152,36 +161,34 @@ impl Conversion<'_> {
         }
         self.index.extend(names.iter().map(|name| descriptor(Some(name))));
         self.converted.parts.insert(digest, part);
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// A layer, compressed. The inner error is its damage.
-    fn layer(&mut self, name: &str) -> Result<Result<Layer, String>, SourceError> {
+    fn part(&self, name: &str) -> Result<FilePart, Failure> {
+        self.archive.part(name).ok_or_else(|| Failure::Damaged(format!("{name} is missing in the archive")))
+    }
+
+    /// A layer, compressed.
+    fn layer(&mut self, name: &str) -> Result<Layer, Failure> {
         if let Some(layer) = self.layers.get(name) {
-            return Ok(Ok(layer.clone()));
+            return Ok(layer.clone());
         }
-        let path = self.archive.path();
-        let Some(part) = self.archive.part(name) else {
-            return Ok(Err(format!("{name} is missing in the archive")));
-        };
+        let (path, part) = (self.archive.path(), self.part(name)?);
         let begin = begin(&part).map_err(SourceError::io("read", path))?;
         if begin.starts_with(&ZSTD) {
-            return Ok(Err(format!(
+            return Err(Failure::Damaged(format!(
                 "{name} is compressed with zstd, for which docker has no media type: write an archive of OCI, as \
                  `skopeo copy … oci-archive:FILE` does"
             )));
         }
         let layer = if begin.starts_with(&GZIP) {
-            let digest = part.digest(Algorithm::Sha256).map_err(SourceError::io("read", path))?;
-            match uncompressed(&part).map_err(SourceError::io("read", path))? {
-                Ok(diff) => Layer { part, digest, diff },
-                Err(damage) => return Ok(Err(format!("{name} is damaged: {damage}"))),
-            }
+            let layer = compressed(part).map_err(SourceError::io("read", path))?;
+            layer.map_err(|damage| Failure::Damaged(format!("{name} is damaged: {damage}")))?
         } else {
             compress(&part, self.scratch).map_err(SourceError::io("compress", path))?
         };
         self.layers.insert(name.to_owned(), layer.clone());
-        Ok(Ok(layer))
+        Ok(layer)
     }
 }
 
@@ -191,15 +198,18 @@ fn begin(layer: &FilePart) -> io::Result<Vec<u8>> {
     Ok(parts.next()?.map(|(_, bytes)| bytes.iter().take(ZSTD.len()).copied().collect()).unwrap_or_default())
 }
 
-/// The digest of the uncompressed bytes of a layer. The inner error is damage of its compression.
-fn uncompressed(layer: &FilePart) -> io::Result<Result<Digest, io::Error>> {
-    let (mut decoder, mut parts) = (MultiGzDecoder::new(Sum(Hasher::new(Algorithm::Sha256))), layer.parts());
+/// A layer that is compressed in the archive. The inner error is damage of its compression.
+fn compressed(part: FilePart) -> io::Result<io::Result<Layer>> {
+    let [mut hasher, diff] = [(); 2].map(|()| Hasher::new(Algorithm::Sha256));
+    let (mut decoder, mut parts) = (MultiGzDecoder::new(Sum(diff)), part.parts());
     while let Some((_, bytes)) = parts.next()? {
+        hasher.update(bytes);
         if let Err(damage) = decoder.write_all(bytes) {
             return Ok(Err(damage));
         }
     }
-    Ok(decoder.finish().map(|Sum(hasher)| hasher.finish()))
+    let (digest, end) = (hasher.finish(), decoder.finish());
+    Ok(end.map(|Sum(diff)| Layer { part, digest, diff: diff.finish() }))
 }
 
 /// Compresses a layer. The header of the result has no time and no name.
